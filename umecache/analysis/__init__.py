@@ -1,0 +1,1 @@
+"""Tables, plots and panels of what was trained."""

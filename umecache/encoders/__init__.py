@@ -1,0 +1,1 @@
+"""Frozen unimodal encoders behind a lazy registry."""

@@ -1,0 +1,137 @@
+"""The contract of a frozen encoder: one modality in, token-level hidden states out.
+
+    encoder = load_encoder("bert", EncoderOptions(weights="random"))
+    prepared = encoder.prepare_many(["What colour is the cat?"])
+    batch = encoder.collate(prepared, pad_to=max(encoder.length(p) for p in prepared))
+    hidden_BTD = encoder.encode(batch)
+
+Shapes: B batch, T tokens of one record (padded to the batch's longest), D width of the hidden states.
+
+`prepare` is the CPU half (tokenize; decode, resize, normalise): it runs ahead of the device, in threads. `encode` is
+the device half. Nothing here knows of stores, data sets or training.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Modality = Literal["text", "image"]
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Prepared = np.ndarray[Any, Any]
+"""One input, ready for `collate`: token ids [T] int64 for text, pixels [3, H, W] float32 for images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenGrid:
+    """Where the tokens of an image record lie: `prefix` tokens (CLS, registers), then rows of `width` tokens."""
+
+    height: int
+    width: int
+    prefix: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one record."""
+        return self.prefix + self.height * self.width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOptions:
+    """What a user can say about an encoder; every field has a flag of the same name."""
+
+    weights: str | None = None  # a checkpoint folder or file; "random"; None: the registry's own source
+    layers: str = "last"  # "last" is after the final norm; an index such as "-2" counts hidden states from the end
+    model_args: Mapping[str, Json] = field(default_factory=dict)  # passed to the model's configuration
+    image_size: int | None = None  # pixels; None: the model's own
+    mean: tuple[float, ...] | None = None  # per channel, for pixels in 0..1; None: the model's own
+    std: tuple[float, ...] | None = None
+    crop: bool = False  # the model's own resize and crop instead of squashing the whole image to a square
+    max_length: int | None = None  # tokens; None: the model's own limit
+    seed: int = 0  # of weights="random"
+
+
+class Encoder(ABC):
+    """A frozen single-modality encoder.
+
+    Attributes:
+        name: the short name or reference it was loaded by.
+        modality: what it reads.
+        dim: D, the width of its hidden states.
+        grid: where image tokens lie; None for text.
+        fixed_length: T where every record has the same number of tokens, else None.
+        module: the network, in eval mode, without gradients.
+        recipe: the facts that decide values and so are hashed: `weights_sha256`, `config_sha256` or the like,
+            `layers`, and the preprocessing (text: `tokenizer_sha256`, `max_length`, ...; image: `image_size`, `crop`,
+            `interpolation`, `antialias`, `mean`, `std`, ...). No names, paths, versions.
+        origin: the facts that are only reported: `library`, `library_version`, `repo`, `revision`, `licence`,
+            `attention`, `architecture`, ...
+        files: small files that must travel in the store so that the encoder can be loaded again (name -> bytes);
+            empty for encoders with public weights.
+    """
+
+    name: str
+    modality: Modality
+    dim: int
+    grid: TokenGrid | None = None
+    fixed_length: int | None = None
+    module: nn.Module
+    recipe: dict[str, Json]
+    origin: dict[str, Json]
+    files: Mapping[str, bytes] = {}
+
+    @abstractmethod
+    def prepare(self, item: str | bytes) -> Prepared:
+        """Ready one input on the CPU: a question's text, or an image file's bytes. Safe to call from threads.
+
+        Raises:
+            UnreadableInput: the bytes are no image, are cut short, are too large to decode, ...
+        """
+
+    def prepare_many(self, items: Sequence[str | bytes]) -> list[Prepared]:
+        """`prepare` for each item; overridden where a batch is faster (tokenizers)."""
+        return [self.prepare(item) for item in items]
+
+    def length(self, prepared: Prepared) -> int:
+        """Tokens T that `prepared` will give."""
+        return self.fixed_length if self.fixed_length is not None else len(prepared)
+
+    @abstractmethod
+    def collate(self, prepared: Sequence[Prepared], pad_to: int | None = None) -> dict[str, Tensor]:
+        """Stack inputs into CPU tensors, texts padded on the right to `pad_to` tokens (with their mask)."""
+
+    @abstractmethod
+    def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Hidden states [B, T, D] of a collated batch that lies on the module's device.
+
+        Row b holds its record's tokens first; what stands behind them (padding) is arbitrary. The caller chooses
+        inference mode, autocast and device.
+        """
+
+    def to(self, device: torch.device | str) -> Encoder:
+        """Move the network; returns self."""
+        self.module.to(device)
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainText:
+    """The train split's questions, for the one encoder that stage one trains itself (`lstm`)."""
+
+    questions: Sequence[str]
+    answers: Sequence[str]  # the most common answer of each question, normalised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadContext:
+    """What a builder may need beyond its options."""
+
+    cache_dir: Path | None = None  # where an encoder trained by stage one keeps its weights between runs
+    train_text: TrainText | None = None

@@ -1,0 +1,1 @@
+"""Stage one: run a frozen encoder once, store its token-level hidden states."""

@@ -1,0 +1,1 @@
+"""Fusion methods, one file each, behind a lazy registry."""

@@ -1,0 +1,40 @@
+"""The contract of a fusion method: token-level features of any number of modalities in, one vector out.
+
+    fusion = load_fusion("ume")(dims={"text": 384, "image": 1280}, width=256)
+    f_BF = fusion({"text": (text_BTD, text_mask_BT), "image": (image_BTD, image_mask_BT)})   # F = fusion.out_dim
+
+Shapes: B batch, T tokens of one modality, D width of one modality's features, N tokens of all modalities together,
+K the common width that modalities are projected to, F width of the fused vector.
+
+A mask is True at real tokens. A record may have no real token at all (its input could not be read): a fusion then
+still returns finite numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+Features = Mapping[str, tuple[Tensor, Tensor]]
+"""Modality -> (tokens [B, T, D] float, mask [B, T] bool), in the order in which stores were named."""
+
+
+class Fusion(nn.Module, ABC):
+    """A method that joins modalities. Constructor: `(dims, *, width, dropout, **method_args)`, keyword arguments
+    typed and documented, so that `--method-arg KEY=VALUE` can set them and `umecache methods` can list them.
+
+    Attributes:
+        out_dim: F, the width of the fused vector.
+    """
+
+    out_dim: int
+
+    @abstractmethod
+    def forward(self, features: Features) -> Tensor:
+        """Fuse a batch to [B, F]."""
+
+    def facts(self) -> dict[str, float]:
+        """Numbers about the last batch that are worth a look (say the entropy of attention weights); may be empty."""
+        return {}

@@ -1,0 +1,1 @@
+"""Stage two: train a fusion method and its classifier on stores."""
