@@ -1,0 +1,104 @@
+"""The `umecache` command: one module of this folder per command, errors turned into words.
+
+    umecache --help
+
+Exit status: 0 done; 1 the job failed or a check found damage; 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pkgutil import resolve_name
+
+import typer
+import typer.main
+
+from umecache.cli.output import emit_error
+from umecache.errors import JobFailed, UmecacheError, UsageError
+
+# Command -> where it lives. The modules are light: what is heavy is imported when a command runs.
+COMMANDS = {
+    "demo": "umecache.cli.demo:demo",
+    "data": "umecache.cli.data:app",
+    "extract": "umecache.cli.extract:extract",
+    "fuse": "umecache.cli.fuse:fuse",
+    "compare": "umecache.cli.compare:compare",
+    "score": "umecache.cli.score:score",
+    "store": "umecache.cli.store:app",
+    "models": "umecache.cli.models:models",
+    "methods": "umecache.cli.methods:methods",
+}
+
+# Typer carries its own copy of click in newer versions; its public exception leads to the base class in either case.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def build() -> typer.Typer:
+    """The application with every command."""
+    app = typer.Typer(
+        name="umecache",
+        help="Cache frozen encoders once, compare multimodal fusion methods in minutes.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    for name, target in COMMANDS.items():
+        command = resolve_name(target)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name=name)(command)
+    return app
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit status."""
+    json = "--json" in argv
+    try:
+        status = typer.main.get_command(build()).main(list(argv), prog_name="umecache", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except UmecacheError as error:
+        failure = error
+    except _CommandLineError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(str(getattr(error, "message", error)) + "\n")
+            return 2
+        failure = _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        failure = JobFailed("Stopped.", why="What was finished is kept.", next="run the same command again to go on")
+    except BrokenPipeError:
+        # The reader went away (`umecache ... | head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    emit_error(failure, json=json)
+    return failure.exit_status
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _usage(error: Exception) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "umecache"
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return UsageError(message, next=f"{path} --help")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"umecache {version('umecache')}\n")
+        raise typer.Exit
+
+
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
