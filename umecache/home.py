@@ -24,3 +24,8 @@ def stores_home() -> Path:
 def runs_home() -> Path:
     """Trained fusion runs."""
     return home() / "runs"
+
+
+def dataset_stores(dataset: str, limit: int | None = None) -> Path:
+    """The stores of one data set; those of its first `limit` questions are kept apart from those of the whole."""
+    return stores_home() / (dataset if limit is None else f"{dataset}-first{limit}")

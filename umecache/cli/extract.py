@@ -1,0 +1,191 @@
+"""`umecache extract`: stage one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from umecache.cli.output import console, emit, reporter
+from umecache.cli.parse import key_values, names, numbers, per_model
+from umecache.errors import JobFailed, UsageError
+
+if TYPE_CHECKING:
+    from umecache.extraction.config import ExtractConfig, StoreSummary
+
+FORMATS = ("zarr", "hdf5")
+DTYPES = ("float16", "float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def extract(
+    model: Annotated[list[str], typer.Option("--model", "-m", help="Encoder to run; repeatable. `umecache models`.")],
+    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
+    split: Annotated[str | None, typer.Option(help="Splits, comma-separated. Default: train,val.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")] = None,
+    store_format: Annotated[str, typer.Option("--format", help="zarr or hdf5.")] = "zarr",
+    dtype: Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")] = "float16",
+    precision: Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")] = "float32",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
+    ] = None,
+    layers: Annotated[str, typer.Option(help="'last' (after the final norm) or an index such as -2.")] = "last",
+    model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
+    std: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
+    crop: Annotated[bool, typer.Option("--crop", help="The model's own resize and crop, not the whole image.")] = False,
+    max_length: Annotated[int | None, typer.Option(help="Text tokens kept. Default: the model's limit.")] = None,
+    batch_size: Annotated[str, typer.Option(help="Records, or auto.")] = "auto",
+    devices: Annotated[str, typer.Option(help="auto, cpu, cpu:N (N processes), or GPU numbers: 0,1.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads that read and decode.")] = None,
+    shard_records: Annotated[int | None, typer.Option(help="Records in one shard.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if an input could not be read.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Stage one: run frozen encoders once and store their hidden states. Example:
+
+        umecache extract --model minilm --model mobilenetv2 --data vqa-v2
+
+    Each image is encoded once, however many questions ask about it. Kill it at any time and run the same command
+    again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and
+    `srun` work too.
+    """
+    _check_choices(
+        ("--format", store_format, FORMATS), ("--dtype", dtype, DTYPES), ("--precision", precision, PRECISIONS)
+    )
+    from umecache.encoders.base import EncoderOptions
+    from umecache.extraction.config import ExtractConfig, ModelRequest
+
+    weights_of = per_model(weights, model, flag="--weights")
+    layers_checked = _layers(layers)
+    config = ExtractConfig(
+        models=tuple(
+            ModelRequest(
+                name=name,
+                options=EncoderOptions(
+                    weights=weights_of[index],
+                    layers=layers_checked,
+                    model_args=_arguments_of(name, model, model_arg),
+                    image_size=image_size,
+                    mean=numbers(mean, flag="--mean"),
+                    std=numbers(std, flag="--std"),
+                    crop=crop,
+                    max_length=max_length,
+                ),
+            )
+            for index, name in enumerate(model)
+        ),
+        data=data,
+        splits=names(split, flag="--split"),
+        store=store,
+        format=store_format,
+        dtype=dtype,
+        precision=precision,  # type: ignore[arg-type]  # checked above
+        batch_size=_batch_size(batch_size),
+        shard_records=shard_records,
+        limit=limit,
+        device=devices,
+        workers=workers,
+    )
+    summaries = _run(config, json=json)
+    if summaries is None:
+        return
+    emit({"stores": [_document(summary) for summary in summaries]}, json=json, words=lambda: _say(summaries))
+    failed = sum(summary.failed for summary in summaries)
+    if strict and failed:
+        raise typer.Exit(1)
+
+
+def _run(config: ExtractConfig, *, json: bool) -> list[StoreSummary] | None:
+    """The summaries; None where another process speaks for the job."""
+    from umecache.extraction.devices import here, launched, parse_devices, start_processes
+    from umecache.extraction.extract import extract as run
+
+    signal.signal(signal.SIGTERM, _stopped)
+    if not launched() and len(devices := parse_devices(config.device)) > 1:
+        if status := start_processes(devices, sys.argv[1:]):
+            raise typer.Exit(status)
+        return None  # the first of the processes has spoken
+    place = here(config.device)
+    try:
+        summaries = run(config, reporter(json), place)
+    finally:
+        place.leave()
+    return summaries if place.is_main else None
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    raise JobFailed("Stopped by SIGTERM.", why="Finished shards are safe.", next="run the same command again to go on")
+
+
+def _check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
+    for flag, value, allowed in choices:
+        if value not in allowed:
+            raise UsageError(f"{flag} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help")
+
+
+def _layers(text: str) -> str:
+    if text == "last" or text.lstrip("-").isdigit():
+        return text
+    raise UsageError(f"--layers {text!r} can't be read.", why="It takes 'last' or one index.", next="--layers -2")
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isdigit():
+        return int(text)
+    raise UsageError(f"--batch-size {text!r} can't be read.", why="It takes a number or auto.", next="--batch-size 32")
+
+
+def _arguments_of(name: str, models: list[str], pairs: list[str] | None) -> dict[str, Any]:
+    """The `--model-arg`s meant for one model: those without a prefix, and those with its own."""
+    mine = []
+    for pair in pairs or ():
+        owner = next((other for other in models if pair.startswith(f"{other}:")), None)
+        if owner in (None, name):
+            mine.append(pair.removeprefix(f"{name}:"))
+    return key_values(mine, flag="--model-arg")
+
+
+def _document(summary: StoreSummary) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    document = asdict(summary)
+    document["failures"] = {str(key): reason for key, reason in summary.failures.items()}
+    return document
+
+
+def _say(summaries: list[StoreSummary]) -> None:
+    from collections import Counter
+
+    from rich.table import Table
+
+    table = Table(title=None)
+    for heading in ("model", "split", "records", "tokens", "dim", "MB", "failed", "seconds", "fingerprint"):
+        table.add_column(heading, justify="left" if heading in ("model", "split", "fingerprint") else "right")
+    for s in summaries:
+        table.add_row(
+            s.model,
+            s.split,
+            f"{s.records:,}",
+            f"{s.tokens:,}",
+            str(s.dim),
+            f"{s.bytes / 1e6:,.1f}",
+            str(s.failed),
+            f"{s.seconds:.1f}",
+            s.fingerprint[:12],
+        )
+    shown = console()
+    shown.print(table)
+    for s in summaries:
+        shown.print(s.path, markup=False, soft_wrap=True)
+        for reason, count in Counter(s.failures.values()).most_common(5):
+            first = next(key for key, value in s.failures.items() if value == reason)
+            shown.print(f"  {count} not read: {reason} (first: {first})", markup=False, soft_wrap=True)
