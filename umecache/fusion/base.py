@@ -7,7 +7,7 @@ Shapes: B batch, T tokens of one modality, D width of one modality's features, N
 K the common width that modalities are projected to, F width of the fused vector.
 
 A mask is True at real tokens. A record may have no real token at all (its input could not be read): a fusion then
-still returns finite numbers.
+still returns finite numbers. What stands at padded tokens never matters, not even if it is NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
-"""Modality -> (tokens [B, T, D] float, mask [B, T] bool), in the order in which stores were named."""
+"""Modality -> (tokens [B, T, D] float, mask [B, T] bool). A fusion reads them in the order of its `dims`."""
 
 
 class Fusion(nn.Module, ABC):
@@ -38,3 +38,8 @@ class Fusion(nn.Module, ABC):
     def facts(self) -> dict[str, float]:
         """Numbers about the last batch that are worth a look (say the entropy of attention weights); may be empty."""
         return {}
+
+    def token_weights(self, features: Features) -> dict[str, Tensor] | None:
+        """How much each token counted, modality -> [B, T], where a method has such weights (they sum to 1 over all
+        tokens of a sample, and are 0 at padded ones); None where it has none. No gradient."""
+        return None

@@ -1,0 +1,56 @@
+"""`umecache methods`: the fusion methods, with equation, citation and options. No torch is loaded.
+
+umecache methods
+umecache methods --json
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from umecache.cli.output import console, emit
+
+
+def methods(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """List the fusion methods, their equations and options. Example:
+
+    umecache methods --json
+    """
+    from umecache.fusion.registry import METHODS, offered_methods
+
+    entries = [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "equation": entry.equation,
+            "citation": entry.citation,
+            "min_modalities": entry.min_modalities,
+            "uses": list(entry.uses) if entry.uses is not None else None,
+            "control": entry.control,
+            "options": [
+                {"name": o.name, "default": o.default, "values": o.values, "help": o.help} for o in entry.options
+            ],
+        }
+        for entry in METHODS.values()
+    ]
+    others = [{"name": name, "target": point.value} for name, point in sorted(offered_methods().items())]
+    emit({"methods": entries, "entry_points": others}, json=json, words=lambda: _words(entries, others))
+
+
+def _words(entries: list[dict[str, Any]], others: list[dict[str, str]]) -> None:
+    from rich.markup import escape
+
+    out = console()
+    for entry in entries:
+        out.print(f"[bold]{entry['name']}[/bold]  {escape(entry['summary'])}")
+        out.print(f"    {escape(entry['equation'])}")
+        out.print(f"    [dim]{escape(entry['citation'])}[/dim]")
+        options = ", ".join(f"{o['name']}={str(o['default']).lower()} ({o['values']})" for o in entry["options"])
+        out.print(f"    options: {escape(options)}", soft_wrap=True)
+    for other in others:
+        out.print(f"[bold]{escape(other['name'])}[/bold]  from an installed package: {escape(other['target'])}")
+    out.print("\nSet an option with --method-arg NAME=VALUE; your own method is --method ./mine.py:Mine.")

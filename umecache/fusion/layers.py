@@ -1,0 +1,136 @@
+"""The pieces that fusion methods share: projection, pooling, concatenation along the sequence, attention.
+
+    project = TokenProjection({"text": 384, "image": 1280}, width=256)
+    x_BNK, mask_BN, counts = join(project(features))
+
+Shapes: B batch, T tokens of one modality, D width of its features, N tokens of all modalities together, K the common
+width, H heads, M modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from umecache.errors import UsageError
+from umecache.fusion.base import Features
+
+
+def check_choice(option: str, value: Any, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`, else a `UsageError` that lists them."""
+    if value not in choices:
+        said = ", ".join(choices)
+        raise UsageError(f"{option} is {value!r}; it can be {said}.", next=f"--method-arg {option}={choices[0]}")
+    return str(value)
+
+
+def check_sizes(width: int, dropout: float) -> None:
+    """Refuse widths and dropout rates that mean nothing."""
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise UsageError(f"width is {width!r}; it is a whole number from 1 up.", next="--method-arg width=256")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise UsageError(f"dropout is {dropout!r}; it lies in [0, 1).", next="--method-arg dropout=0.1")
+
+
+def masked_mean(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over real tokens, [B, D]; zero where a record has none."""
+    kept_BTD = x_BTD.masked_fill(~mask_BT[..., None], 0)
+    return kept_BTD.sum(1) / mask_BT.sum(1, keepdim=True).clamp(min=1).to(x_BTD.dtype)
+
+
+class TokenProjection(nn.Module):
+    """H_m P_m for every modality m: optional LayerNorm over each token's features, then a linear map to `width`.
+
+    Args:
+        dims: modality -> width D of its features; the order of modalities is taken from here.
+        width: K.
+        input_norm: "layer" puts every token on one scale before its projection (encoders differ by two orders of
+            magnitude); "none" is the source's drawing.
+    """
+
+    def __init__(self, dims: Mapping[str, int], width: int, input_norm: str = "layer") -> None:
+        super().__init__()
+        check_choice("input_norm", input_norm, ("layer", "none"))
+        self.modalities = tuple(dims)
+        if not self.modalities:
+            raise UsageError("A fusion needs at least one modality.", next="--features NAME=STORE")
+        # Lists, not dicts by name: a modality may bear any name, a parameter may not.
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(dim) if input_norm == "layer" else nn.Identity() for dim in dims.values()
+        )
+        self.maps = nn.ModuleList(nn.Linear(dim, width) for dim in dims.values())
+
+    def forward(self, features: Features) -> list[tuple[Tensor, Tensor]]:
+        """[(tokens [B, T_m, K], mask [B, T_m])] in the order of `dims`; padded tokens become zero."""
+        projected = []
+        for name, norm, linear in zip(self.modalities, self.norms, self.maps, strict=True):
+            tokens_BTD, mask_BT = features[name]
+            pad_BT1 = ~mask_BT[..., None]
+            # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
+            x_BTD = tokens_BTD.masked_fill(pad_BT1, 0).to(next(self.maps.parameters()).dtype)
+            projected.append((linear(norm(x_BTD)).masked_fill(pad_BT1, 0), mask_BT))
+        return projected
+
+
+def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """concat_m along the sequence: x [B, N, K], mask [B, N], and the number of (padded) tokens of each modality."""
+    x_BNK = torch.cat([tokens for tokens, _ in parts], dim=1)
+    mask_BN = torch.cat([mask for _, mask in parts], dim=1)
+    return x_BNK, mask_BN, tuple(tokens.shape[1] for tokens, _ in parts)
+
+
+class CrossModalAttention(nn.Module):
+    """Z = softmax(Q K^T / sqrt(D)) V over the tokens of all modalities together, padded keys masked.
+
+    Args:
+        width: D of the equation.
+        heads: the width is split among so many heads (1: the equation as printed).
+        residual: LayerNorm(X + dropout(Z)) in place of Z; not in the source's drawing.
+        dropout: on Z inside the residual.
+    """
+
+    def __init__(self, width: int, *, heads: int = 1, residual: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or width % heads:
+            raise UsageError(f"heads is {heads!r}; it must divide the width {width}.", next="--method-arg heads=1")
+        if not isinstance(residual, bool):
+            raise UsageError(f"residual is {residual!r}; it is true or false.", next="--method-arg residual=true")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        # A bias on the keys adds the same number to every logit of a query: softmax drops it, no gradient reaches it.
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width) if residual else None
+        self.dropout = nn.Dropout(dropout if residual else 0.0)
+
+    def forward(self, x_BND: Tensor, mask_BN: Tensor) -> Tensor:
+        """[B, N, D]; padded tokens are zero."""
+
+        def split(y_BND: Tensor) -> Tensor:
+            return y_BND.view(*y_BND.shape[:2], self.heads, -1).transpose(1, 2)  # [B, H, N, D/H]
+
+        # A record without any real token would ask softmax for 0/0: let it see its zeros; they are masked below.
+        keys_BN = mask_BN | ~mask_BN.any(1, keepdim=True)
+        q, k, v = split(self.query(x_BND)), split(self.key(x_BND)), split(self.value(x_BND))
+        z_BHNE = F.scaled_dot_product_attention(q, k, v, attn_mask=keys_BN[:, None, None, :])
+        z_BND = z_BHNE.transpose(1, 2).flatten(2)
+        if self.norm is not None:
+            z_BND = self.norm(x_BND + self.dropout(z_BND))
+        return z_BND.masked_fill(~mask_BN[..., None], 0)
+
+
+class Hidden(nn.Module):
+    """One hidden layer for methods that pool before they join: dropout(act(Linear(x))), [B, in] -> [B, width]."""
+
+    def __init__(self, in_dim: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_dim, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        h_BK: Tensor = self.dropout(F.gelu(self.linear(x_BD)))
+        return h_BK
