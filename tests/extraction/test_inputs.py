@@ -1,0 +1,87 @@
+"""Inputs: ids, digests, what is missing; batches that depend on a shard alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from umecache.data.dataset import Split, open_dataset
+from umecache.data.sample import write_sample
+from umecache.errors import UnreadableInput
+from umecache.extraction.inputs import (
+    MISSING,
+    by_length,
+    content_digest,
+    default_workers,
+    digest_images,
+    image_inputs,
+    question_inputs,
+)
+from umecache.reporting import Silent
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    write_sample(tmp_path / "sample", images=8, seed=0)
+    return open_dataset(tmp_path / "sample").split("train")
+
+
+def test_questions_are_keyed_by_question(split: Split) -> None:
+    inputs = question_inputs(split)
+    assert inputs.ids == tuple(question.id for question in split.questions)
+    assert inputs.read(0) == split.questions[0].text
+    texts = [question.text for question in split.questions]
+    assert len(set(inputs.digests)) == len(set(texts))
+    assert inputs.digests[0] == content_digest(texts[0]) == hashlib.sha256(texts[0].encode()).hexdigest()
+
+
+def test_images_are_keyed_by_image_once(split: Split) -> None:
+    inputs = image_inputs(split, digest_images(split, Silent(), workers=2))
+    assert inputs.ids == split.image_ids
+    assert len(set(inputs.ids)) == len(inputs.ids) < len(split.questions)
+    for position in range(len(inputs.ids)):
+        assert content_digest(inputs.read(position)) == inputs.digests[position]
+    assert inputs.failures == {}
+
+
+def test_a_missing_image_is_a_failure_not_an_error(split: Split, tmp_path: Path) -> None:
+    path = split.image_path(split.image_ids[1])
+    assert path is not None
+    path.unlink()
+    fresh = open_dataset(tmp_path / "sample").split("train")
+    inputs = image_inputs(fresh, digest_images(fresh, Silent(), workers=2))
+    assert inputs.failures == {1: MISSING}
+    assert inputs.digests[1] == f"missing:{fresh.image_ids[1]}"
+    with pytest.raises(UnreadableInput):
+        inputs.read(1)
+
+
+def test_an_image_that_goes_away_is_unreadable(split: Split) -> None:
+    inputs = image_inputs(split, digest_images(split, Silent(), workers=2))
+    path = split.image_path(split.image_ids[0])
+    assert path is not None
+    path.unlink()
+    with pytest.raises(UnreadableInput, match="can't be read"):
+        inputs.read(0)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 16))
+def test_batches_cover_a_shard_once_with_like_lengths(lengths: list[int], batch_size: int) -> None:
+    positions = list(range(len(lengths)))
+    batches = by_length(positions, lengths, batch_size)
+    assert sorted(p for batch in batches for p in batch) == positions
+    assert all(len(batch) <= batch_size for batch in batches)
+    # No batch reaches back below the longest of the one before: so padding is least.
+    longest = [max(lengths[p] for p in batch) for batch in batches]
+    shortest = [min(lengths[p] for p in batch) for batch in batches]
+    assert all(a <= b for a, b in zip(longest, shortest[1:], strict=False))
+    # The order in which positions are listed does not matter.
+    assert by_length(positions[::-1], lengths, batch_size) == batches
+
+
+def test_some_workers() -> None:
+    assert default_workers() >= 2
