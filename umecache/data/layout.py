@@ -92,7 +92,7 @@ def read_toml(path: Path) -> tuple[str, dict[str, SplitFiles]]:
     tables = document.pop("splits", None)
     if document:
         raise _toml_error(path, f"unknown field {min(document)!r}", "It may have `name` and [splits.NAME] tables.")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if name != path.parent.name and (not isinstance(name, str) or not _NAME.fullmatch(name)):
         raise _toml_error(path, f"name = {name!r} can't name a folder", "Letters, digits and . _ + - are taken.")
     if not isinstance(tables, dict) or not tables:
         raise _toml_error(path, "there is no [splits.NAME] table", "Each split needs one.")
