@@ -63,3 +63,10 @@ class StoreWriteFailed(StoreError):
     """Writing stopped: a full disk, a lost share, a value that the dtype can't hold."""
 
     exit_status = 1  # the job failed; finished shards stay good
+
+
+class UnknownId(StoreError, KeyError):
+    """An id that is neither stored nor on the store's failure list."""
+
+    def __str__(self) -> str:
+        return UmecacheError.__str__(self)  # KeyError would print the quoted repr

@@ -1,0 +1,138 @@
+"""What a store format is, and the list of those that exist.
+
+    FORMATS["zarr"]                   # "module:class", loaded by load_format
+    load_format("hdf5").columns(path, manifest)
+
+Adding a format: one file with a class that has these methods, one line in FORMATS, one test class that inherits
+`StoreContract` (tests/stores/contract.py). Only byte positions and metadata differ between formats; planning, claims,
+receipts, reading and verifying are shared.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umecache.stores.dtypes import Stored
+from umecache.stores.errors import StoreError, StoreMissing
+from umecache.stores.plan import Ids, Plan
+from umecache.stores.rows import Rows, SparseRows
+
+FORMATS = {
+    "zarr": "umecache.stores.zarr_format:ZarrFormat",
+    "hdf5": "umecache.stores.hdf5_format:Hdf5Format",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardShape:
+    """What a format must know to write one shard."""
+
+    k: int
+    rows: int  # used
+    shard_rows: int  # S
+    chunk_rows: int
+    dim: int
+    dtype: str
+    compression: str | None
+
+
+class Sink(Protocol):
+    """One shard being written, to temporary names."""
+
+    def put(self, row: int, stored: Stored) -> None:
+        """Place a record at a row of the shard; any order."""
+
+    def finish(self) -> dict[str, Path]:
+        """Complete and fsync the files: final relative path -> temporary file."""
+
+    def close(self) -> None:
+        """Let go of file descriptors; harmless after `finish`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A store opened for reading."""
+
+    load_ids: Callable[[], Ids]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    digests: Callable[[], NDArray[np.uint8] | None]  # [n, 32]; None in a foreign store
+    capacity: int
+    dim: int
+    dtype: str
+    tokens: Rows
+    scale: Rows | None  # int8
+    outliers: Callable[[int], SparseRows | None] | None  # of shard k; int8
+    shard_rows: int
+
+
+class Format(Protocol):
+    """One way to lay a store out in files."""
+
+    name: str
+    compressions: tuple[str | None, ...]
+
+    def detect(self, path: Path) -> bool:
+        """Whether `path` looks like a store of this format, by content."""
+
+    def shard_files(self, k: int, dtype: str) -> list[str]:
+        """Relative paths that shard k has in any case."""
+
+    def sink(self, folder: Path, shape: ShardShape) -> Sink:
+        """Start a shard with temporary files in `folder`."""
+
+    def index_files(
+        self,
+        plan: Plan,
+        length: NDArray[np.int64],
+        *,
+        dtype: str,
+        compression: str | None,
+        files: Sequence[Sequence[str]],
+        scratch: Path,
+    ) -> Mapping[str, bytes]:
+        """Metadata and index files of a complete store, by relative path.
+
+        Args:
+            length: rows of each id, 0 for failed inputs.
+            files: relative paths of each shard's files, as written.
+            scratch: a folder for temporary files.
+        """
+
+    def columns(self, path: Path, manifest: Mapping[str, Any] | None) -> Columns:
+        """Open for reading; `manifest` is None for a foreign store."""
+
+
+def load_format(name: str) -> Format:
+    """The format called `name`.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if name not in FORMATS:
+        raise StoreError(f"Unknown store format {name!r}.", why=f"Known: {', '.join(FORMATS)}.")
+    return cast(Format, pkgutil.resolve_name(FORMATS[name])())
+
+
+def find_format(path: Path) -> Format:
+    """The format of what lies at `path`, found by content.
+
+    Raises:
+        StoreMissing: nothing there looks like a store.
+    """
+    for name in FORMATS:
+        found = load_format(name)
+        if found.detect(path):
+            return found
+    raise StoreMissing(
+        f"No feature store at {path}.",
+        why="Neither a Zarr group nor an HDF5 index is there." if path.exists() else "The path does not exist.",
+        next="umecache store ls shows the stores that exist.",
+    )

@@ -1,0 +1,388 @@
+"""Reading a store: records by id, as read-only views into memory maps.
+
+    store = open_store(path)              # zarr or hdf5, found by content; needs neither torch nor zarr
+    store[25]                             # [T, D]; a view for float16 and float32
+    tokens_BTD, mask_BT = store.batch([25, 30, 25])
+
+Opening reads the manifest and asks for the size of each shard, nothing more: ids and places are mapped, a shard when its
+first record is asked for. A Store may be used from threads, after a fork and in spawned workers (it pickles as
+its path); all of them share one page cache.
+
+Letters: n ids, B records of a batch, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umecache.stores.commit import is_sealed
+from umecache.stores.dtypes import decode_into, decoded_dtype
+from umecache.stores.errors import StoreDamaged, StoreError, StoreIncomplete, StoreMismatch, StoreMissing, UnknownId
+from umecache.stores.files import WORK, inside, read_json, size_of
+from umecache.stores.formats import find_format, load_format
+from umecache.stores.manifest import MANIFEST, created, read_manifest
+from umecache.stores.plan import Ids
+
+Id = int | str
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a finished store for reading.
+
+    Args:
+        path: the folder of a store, or of a Zarr group or HDF5 file that follows the documented layout.
+
+    Raises:
+        StoreMissing: nothing there looks like a store.
+        StoreIncomplete: it is still being written; says how far.
+        StoreDamaged: files are missing, cut short or malformed.
+    """
+    text = str(path)
+    if "://" in text:
+        if not text.startswith("file://"):
+            raise StoreError(f"{text} is not on this machine.", next=f"umecache store pull {text} DIR, then open DIR.")
+        text = text[7:]
+    return Store(Path(text))
+
+
+class Store:
+    """A store opened for reading; made by `open_store`.
+
+    Attributes:
+        path: the folder.
+        manifest: its facts (docs/store-format.md); for a foreign store only what the arrays tell.
+        fingerprint: recipe and inputs in one hash; "" for a foreign store.
+        dim: D.
+        dtype: "float16", "float32", "bfloat16" or "int8".
+        format: "zarr" or "hdf5".
+        lengths: int64 [n], tokens of each id; 0 for failed inputs.
+        failures: reason by id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        root = self.path
+        ours = (root / MANIFEST).is_file()
+        if not ours or not is_sealed(root):
+            _refuse_unfinished(root)
+        try:
+            self._open(root, ours)
+        except OSError as error:
+            raise StoreDamaged(f"{root} can't be read.", why=f"{error.strerror or error}.") from error
+
+    def _open(self, root: Path, ours: bool) -> None:
+        manifest = read_manifest(root) if ours else None
+        opener = load_format(manifest["format"]) if manifest else find_format(root)
+        if not opener.detect(root):
+            raise StoreDamaged(f"{root} lacks the index of its {opener.name} format.")
+        if manifest:
+            _check_shards(root, manifest)
+        columns = opener.columns(root, manifest)
+        if manifest and not (
+            manifest["records"] == len(columns.start)
+            and manifest["dim"] == columns.dim
+            and manifest["layout"]["capacity"] == columns.capacity
+            and manifest["layout"]["shard_rows"] == columns.shard_rows
+        ):
+            raise StoreDamaged(f"{root}: the manifest and the arrays disagree on the store's size.")
+        if columns.dtype not in ("float16", "float32") and not manifest:
+            raise StoreError(
+                f"{root} holds {columns.dtype} tokens; without a manifest only float16 and float32 are read."
+            )
+        self._columns = columns
+        self._read = columns.tokens.read
+        self.format, self.dim, self.dtype = opener.name, columns.dim, columns.dtype
+        self.lengths = columns.length
+        self._start = columns.start
+        self._decoded = decoded_dtype(self.dtype)
+        self._plain = self.dtype in ("float16", "float32")
+        self.manifest: dict[str, Any] = (
+            {**manifest, "created": created(root)}
+            if manifest
+            else {"format": self.format, "dtype": self.dtype, "dim": self.dim, "records": len(self), "failures": []}
+        )
+        self.fingerprint: str = self.manifest.get("fingerprint", "")
+        self.failures: dict[Id, str] = {row["id"]: row["reason"] for row in self.manifest["failures"]}
+        self._ids: Ids | None = None
+        self._order: tuple[NDArray[np.int64], NDArray[np.int64] | None] | None = None  # sorted ids, their positions
+        self._position: dict[str, int] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self.path), self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} records, D={self.dim}, {self.dtype}, {self.format})"
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    @property
+    def ids(self) -> Ids:
+        """Int64 [n], or n strings, in the order of the inputs."""
+        if self._ids is None:
+            ids = self._columns.load_ids()
+            if len(ids) != len(self):
+                raise StoreDamaged(f"{self.path} lists {len(ids)} ids for {len(self)} records.")
+            self._ids = ids
+        return self._ids
+
+    @property
+    def digests(self) -> NDArray[np.uint8] | None:
+        """Uint8 [n, 32], the sha256 of each input's content; None in a foreign store."""
+        return self._columns.digests()
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Int64 [n], first row of each id's record in the array `tokens`; ids of equal inputs share it."""
+        return self._start
+
+    def rows(self, ids: Sequence[Id] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of `ids` in `self.ids`, int64.
+
+        Raises:
+            UnknownId: one of them is not in the store.
+        """
+        known = self.ids
+        if isinstance(known, list):
+            table = self._positions()
+            try:
+                return np.fromiter((table[name] for name in ids), np.int64, len(ids))  # type: ignore[index]
+            except (KeyError, TypeError):
+                missing = [name for name in ids if not isinstance(name, str) or name not in table]
+                raise self._unknown(missing) from None
+        try:
+            wanted = np.asarray(ids, np.int64) if len(ids) else np.empty(0, np.int64)
+        except (TypeError, ValueError, OverflowError):
+            raise self._unknown([name for name in ids if not isinstance(name, int)] or list(ids)) from None
+        position, found = self._find(wanted)
+        if not found.all():
+            raise self._unknown(wanted[~found].tolist())
+        return position
+
+    def _find(self, wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        if self._order is None:
+            ids = np.asarray(self.ids, np.int64)
+            if (ids[1:] > ids[:-1]).all():
+                self._order = ids, None  # sorted already: no second copy
+            else:
+                order = np.argsort(ids, kind="stable")
+                self._order = ids[order], order
+        table, order_or_none = self._order
+        if not len(table):
+            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+        at = np.minimum(np.searchsorted(table, wanted), len(table) - 1)
+        found = table[at] == wanted
+        return (at if order_or_none is None else order_or_none[at]), found
+
+    def _positions(self) -> dict[str, int]:
+        if self._position is None:
+            self._position = {str(name): i for i, name in enumerate(self.ids)}
+        return self._position
+
+    def _unknown(self, missing: Sequence[Any]) -> UnknownId:
+        some = ", ".join(repr(name) for name in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        return UnknownId(
+            f"{self.path} has no id {some}{more}.",
+            why="They are neither stored nor on its failure list.",
+            next="Extract the inputs you use, or name the store of this data.",
+        )
+
+    def _row(self, name: Any) -> int:
+        ids = self.ids
+        if isinstance(ids, list):
+            position = self._positions().get(name) if isinstance(name, str) else None
+            if position is None:
+                raise self._unknown([name])
+            return position
+        if isinstance(name, SupportsIndex) and not isinstance(name, bool):
+            number = name.__index__()
+            if -(1 << 63) <= number < 1 << 63:
+                if self._order is None:
+                    self._find(np.empty(0, np.int64))
+                assert self._order is not None
+                table, order = self._order
+                at = int(table.searchsorted(number))
+                if at < len(table) and table[at] == number:
+                    return at if order is None else int(order[at])
+        raise self._unknown([name])
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self._row(name)
+        except UnknownId:
+            return False
+        return True
+
+    def __getitem__(self, name: Id) -> NDArray[Any]:
+        """Hidden states [T, D] of one id: a read-only view for float16 and float32, else decoded float32.
+
+        An input on the failure list has T = 0.
+        """
+        row = self._row(name)
+        if self._plain:
+            return self._read(int(self._start[row]), int(self.lengths[row]))
+        raw = self._raw(row)
+        out = np.empty(raw.shape, np.float32)
+        self._decode(row, out)
+        return out
+
+    def raw(self, name: Id) -> NDArray[Any]:
+        """The stored values of one id [T, D], never decoded: uint16 for bfloat16, int8 without scale for int8."""
+        return self._raw(self._row(name))
+
+    def _raw(self, row: int) -> NDArray[Any]:
+        return self._read(int(self._start[row]), int(self.lengths[row]))
+
+    def scale(self, name: Id) -> NDArray[np.float32] | None:
+        """The scale of each token of one id [T], for int8; None for the other dtypes."""
+        row = self._row(name)
+        if self._columns.scale is None:
+            return None
+        return self._columns.scale.read(int(self._start[row]), int(self.lengths[row]))
+
+    def exact(self, name: Id) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
+        """The outlier tokens of one id for int8: rows within the record [m] and values [m, D]; None otherwise."""
+        row = self._row(name)
+        return self._exact(int(self._start[row]), int(self.lengths[row]))
+
+    def _exact(self, start: int, length: int) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
+        if self._columns.outliers is None:
+            return None
+        k, at = divmod(start, self._columns.shard_rows)
+        sparse = self._columns.outliers(k) if length else None
+        if sparse is None:
+            return np.empty(0, np.int64), np.empty((0, self.dim), np.float32)
+        return sparse.find(at, length)
+
+    def _decode(self, row: int, out_TD: NDArray[Any]) -> None:
+        """Decode the record at a position into `out_TD` [T, D]."""
+        start, length = int(self._start[row]), int(self.lengths[row])
+        scale = None if self._columns.scale is None else self._columns.scale.read(start, length)
+        decode_into(out_TD, self.dtype, self._read(start, length), scale)
+        exact = self._exact(start, length)
+        if exact is not None and len(exact[0]):
+            out_TD[exact[0]] = exact[1]
+
+    def batch(
+        self, ids: Sequence[Id] | NDArray[np.int64], out: NDArray[Any] | None = None, pad_to: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Gather records into one padded array.
+
+        Args:
+            ids: B ids, repeats allowed.
+            out: a C-contiguous float array [B, T, D] to fill, with T at least the longest record (and `pad_to`, where
+                given); None: a new one of the store's decoded dtype.
+            pad_to: T of a new array; None: the longest record's length, at least 1.
+
+        Returns:
+            tokens [B, T, D], zero behind each record's end, and mask [B, T], True for tokens. An input on the
+            failure list has an all-False row.
+
+        Raises:
+            UnknownId: an id is not in the store.
+            StoreError: `out` has the wrong shape, or a record is longer than T.
+        """
+        return self.batch_rows(self.rows(ids), out, pad_to)
+
+    def batch_rows(
+        self, rows: NDArray[np.int64], out: NDArray[Any] | None = None, pad_to: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """`batch` for positions (`rows` gives them): spares the search where the same ids come every epoch."""
+        length_B = self.lengths[rows]
+        longest = int(length_B.max(initial=0))
+        if length_B.min(initial=0) < 0:
+            raise StoreDamaged(f"{self.path} lists a negative length.", next=f"umecache store verify {self.path}")
+        if out is None:
+            width = max(longest, 1) if pad_to is None else pad_to
+            self._justify(longest, len(rows))
+            if longest <= width:
+                out = np.empty((len(rows), width, self.dim), self._decoded)
+        else:
+            width = out.shape[1] if out.ndim == 3 else -1
+            if out.shape != (len(rows), width, self.dim) or (pad_to is not None and pad_to != width):
+                raise StoreError(
+                    f"The batch buffer is {out.shape}; [{len(rows)}, {pad_to or longest}, {self.dim}] is needed."
+                )
+        if out is None or longest > width:
+            raise StoreError(f"A record of {longest} tokens doesn't fit a batch padded to {width}.")
+        read, plain = self._read, self._plain
+        places = zip(out, rows.tolist(), self._start[rows].tolist(), length_B.tolist(), strict=True)
+        for out_TD, row, start, length in places:
+            if length < width:
+                out_TD[length:] = 0
+            if plain:
+                out_TD[:length] = read(start, length)
+            elif length:
+                self._decode(row, out_TD[:length])
+        return out, np.arange(width) < length_B[:, None]
+
+    def _justify(self, longest: int, records: int) -> None:
+        # A lying length must not make us allocate: no record is longer than the rows that shards hold.
+        if longest > self._columns.shard_rows:
+            raise StoreDamaged(
+                f"{self.path} lists a record of {longest} tokens; a shard holds {self._columns.shard_rows}.",
+                next=f"umecache store verify {self.path}",
+            )
+
+    def ids_at(self, rows: Iterable[int]) -> list[Id]:
+        """Ids at positions, as Python values."""
+        ids = self.ids
+        return [ids[i] for i in rows] if isinstance(ids, list) else [int(ids[i]) for i in rows]
+
+
+def _reopen(path: str, fingerprint: str) -> Store:
+    store = open_store(path)
+    if store.fingerprint != fingerprint:
+        raise StoreMismatch(f"{path} is not the store it was when its reader was sent to this process.")
+    return store
+
+
+def _check_shards(root: Path, manifest: dict[str, Any]) -> None:
+    """Every shard's files are there and of the right size; HDF5 would silently read a missing one as zeros."""
+    for k, shard in enumerate(manifest["layout"]["shards"]):
+        for part in shard["files"]:
+            size = size_of(inside(root, part["path"]))
+            if size != part["bytes"]:
+                raise StoreDamaged(
+                    f"Shard {k} of {root} is damaged: {part['path']} "
+                    + ("is missing." if size is None else f"has {size} bytes instead of {part['bytes']}."),
+                    next=f"umecache store repair {root}",
+                )
+
+
+def progress(root: Path) -> tuple[int, int] | None:
+    """Finished and planned shards of an unsealed store; None where none is being written."""
+    file = root / WORK / "plan.json"
+    if not file.is_file():
+        return None
+    shards = read_json(file).get("plan", {}).get("shards")
+    done = sum(1 for _ in (root / "receipts").glob("*.json"))
+    return done, len(shards) if isinstance(shards, list) else 0
+
+
+def _refuse_unfinished(root: Path) -> None:
+    """Complain unless `root` may be a foreign store."""
+    if not root.exists():
+        raise StoreMissing(
+            f"No feature store at {root}.",
+            why="The path does not exist.",
+            next="umecache store ls shows those that exist.",
+        )
+    found = progress(root)
+    if found is not None:
+        done, planned = found
+        raise StoreIncomplete(
+            f"{root} is not complete: {done} of {planned} shards.",
+            why="It is still being written, or its writer stopped.",
+            next="Wait for it, or run the same umecache extract command again: it goes on from there.",
+        )
+    if (root / MANIFEST).is_file() or (root / "receipts").is_dir():
+        raise StoreDamaged(
+            f"{root} is not sealed: its CHECKSUMS or its manifest is missing.", next=f"umecache store verify {root}"
+        )

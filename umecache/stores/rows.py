@@ -1,0 +1,183 @@
+"""Rows of a sharded array, found by byte position: the core that Zarr and HDF5 readers share.
+
+    rows = Rows(path, shard_rows=36928, shards=12, load=load)   # load(k) looks a shard up in the format's own index
+    rows.read(start, n)                                     # [n, D] view of the memory map, no copy
+
+A shard is one of: a plain array (its chunks lie one behind the other: checked when it is loaded, once), a `ChunkTable`
+(uncompressed, but in some other order, or with gaps), or a `Decoded` (compressed; rows pass through the codec).
+
+Letters: S rows of a shard, c rows of a chunk, D values of a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from umecache.stores.errors import StoreDamaged
+
+MAX_MAPS = 512
+"""Shards mapped at once by one array; each holds a file descriptor. The oldest is let go first."""
+
+
+class Shard(Protocol):
+    """What `load` returns: something with a length that gives rows for a slice."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
+
+
+class Rows:
+    """Random access to [capacity, D] without copying.
+
+    Args:
+        path: the store, for errors.
+        shard_rows: S; a record never crosses a multiple of it.
+        shards: how many there are.
+        load: makes shard k readable; raises StoreDamaged.
+    """
+
+    def __init__(self, path: Path, shard_rows: int, shards: int, load: Callable[[int], Shard]) -> None:
+        self._path, self._shard_rows, self._shards, self._load = path, shard_rows, shards, load
+        self._views: dict[int, Shard] = {}
+
+    def read(self, start: int, n: int) -> NDArray[Any]:
+        """Rows `start` to `start + n`.
+
+        Raises:
+            StoreDamaged: they lie outside the stored rows, or their shard is damaged.
+        """
+        k = start // self._shard_rows
+        view = self._views.get(k)
+        if view is None:
+            view = self._open(k)
+        row = start - k * self._shard_rows
+        if n < 0 or row + n > len(view):
+            raise StoreDamaged(
+                f"{self._path} places a record at rows {start} to {start + n}, outside shard {k}.",
+                next=f"umecache store verify {self._path}",
+            )
+        return view[row : row + n]
+
+    def shard(self, k: int) -> Shard:
+        """Shard k as a whole."""
+        view = self._views.get(k)
+        return self._open(k) if view is None else view
+
+    def _open(self, k: int) -> Shard:
+        if not 0 <= k < self._shards:
+            raise StoreDamaged(f"{self._path} places a record in shard {k}; it has {self._shards} shards.")
+        view = self._load(k)
+        while len(self._views) >= MAX_MAPS:
+            self._views.pop(next(iter(self._views)), None)
+        # Two threads may both load the same shard: harmless, the views are equal.
+        self._views[k] = view
+        return view
+
+
+def arrange(
+    buffer: NDArray[np.uint8],
+    dtype: np.dtype[Any],
+    row_shape: tuple[int, ...],
+    chunk_rows: int,
+    offset: NDArray[np.int64],
+    *,
+    strict: Path | None,
+) -> Shard:
+    """The fastest shard that is right for uncompressed chunks at these byte offsets.
+
+    Args:
+        buffer: the mapped file; every chunk must lie inside it (the caller has checked).
+        row_shape: shape of one row: (D,), or () for one number per row.
+        offset: byte offset of each chunk, -1 where it is absent.
+        strict: the file's path where reading an absent chunk means damage; None where it reads as zeros, as Zarr says.
+    """
+    step = chunk_rows * dtype.itemsize * math.prod(row_shape)
+    n = len(offset)
+    if n and offset[0] >= 0 and np.array_equal(offset, offset[0] + step * np.arange(n)):
+        raw = buffer[int(offset[0]) : int(offset[0]) + n * step]
+        return raw.view(dtype).reshape(n * chunk_rows, *row_shape)
+    return ChunkTable(buffer, dtype, row_shape, chunk_rows, offset, strict)
+
+
+class ChunkTable:
+    """Uncompressed chunks in any order: a view where a span's chunks follow each other, else a copy."""
+
+    def __init__(
+        self,
+        buffer: NDArray[np.uint8],
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+        chunk_rows: int,
+        offset: NDArray[np.int64],
+        strict: Path | None,
+    ) -> None:
+        self._buffer, self._dtype, self._row_shape, self._chunk_rows = buffer, dtype, row_shape, chunk_rows
+        self._offset, self._strict = offset, strict
+        self._row_bytes = dtype.itemsize * math.prod(row_shape)
+
+    def __len__(self) -> int:
+        return len(self._offset) * self._chunk_rows
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        first, last = rows.start // self._chunk_rows, -(-rows.stop // self._chunk_rows)
+        n, step = rows.stop - rows.start, self._chunk_rows * self._row_bytes
+        span = self._offset[first:last]
+        skip = (rows.start - first * self._chunk_rows) * self._row_bytes
+        if len(span) and span[0] >= 0 and (len(span) == 1 or (np.diff(span) == step).all()):
+            begin = int(span[0]) + skip
+            raw = self._buffer[begin : begin + n * self._row_bytes]
+        else:
+            if self._strict is not None and (span < 0).any():
+                raise StoreDamaged(f"{self._strict} lacks a record that the store lists.")
+            parts = [self._buffer[at : at + step] if at >= 0 else np.zeros(step, np.uint8) for at in span.tolist()]
+            raw = np.concatenate([*parts, np.empty(0, np.uint8)])[skip : skip + n * self._row_bytes]
+        return raw.view(self._dtype).reshape(n, *self._row_shape)
+
+
+class Decoded:
+    """Rows behind a codec: every read decodes."""
+
+    def __init__(self, rows: int, read: Callable[[int, int], NDArray[Any]]) -> None:
+        self._rows, self._read = rows, read
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
+        return self._read(rows.start, rows.stop)
+
+
+class SparseRows:
+    """The few rows of a shard that exist (int8 outliers), by row number.
+
+    Args:
+        row: int64, sorted, within the shard.
+        offset: byte offset of each.
+    """
+
+    def __init__(
+        self,
+        buffer: NDArray[np.uint8],
+        dtype: np.dtype[Any],
+        dim: int,
+        row: NDArray[np.int64],
+        offset: NDArray[np.int64],
+    ) -> None:
+        self._buffer, self._dtype, self._dim, self._row, self._offset = buffer, dtype, dim, row, offset
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def find(self, start: int, n: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Rows of the shard in [start, start + n) that exist, counted from `start`, and their values [m, D]."""
+        first, last = np.searchsorted(self._row, (start, start + n))
+        size = self._dim * self._dtype.itemsize
+        values = [self._buffer[at : at + size].view(self._dtype) for at in self._offset[first:last].tolist()]
+        return self._row[first:last] - start, np.array(values, self._dtype).reshape(-1, self._dim)
