@@ -1,0 +1,120 @@
+"""One pass: results per head, chosen rates, what was read and what was missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from umecache.errors import JobFailed
+from umecache.reporting import Silent
+from umecache.training.config import CompareConfig
+from umecache.training.head import HeadSpec
+from umecache.training.job import Material, choose_rates, place, run_heads, say_where
+from umecache.training.questions import load_questions
+from umecache.training.resolve import find_sources
+
+
+class Heard(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def material_of(world: Any, **said: Any) -> Material:
+    config = CompareConfig(data=str(world.data), **{"width": 16, "batch_size": 32, "epochs": 15, "dropout": 0.0} | said)
+    questions = load_questions(config)
+    splits = (questions.train, questions.evaluation)
+    sources = find_sources(questions.dataset, splits, text=str(world.text), image=str(world.image))
+    return Material(questions, sources, config, torch.device("cpu"))
+
+
+def test_every_head_answers_every_question_and_the_joint_task_needs_both(world: Any) -> None:
+    specs = [HeadSpec(method=method, seed=0, lr=3e-3) for method in ("text-only", "image-only", "product")]
+    text, image, product = run_heads(material_of(world, epochs=25), specs, Silent())
+    ids = {record["question_id"] for record in world.splits["val"]}
+    assert set(text.answers) == set(image.answers) == set(product.answers) == ids
+    assert text.scores and image.scores and product.scores
+    assert product.scores.overall > 90
+    assert max(text.scores.overall, image.scores.overall) < 60
+    assert product.scores.questions == 72
+
+
+def test_a_pass_reads_the_features_once_for_all_heads(world: Any) -> None:
+    read = []
+    for count in (1, 3):
+        material = material_of(world, epochs=2, residency="store")
+        run_heads(material, [HeadSpec(method="concat", seed=seed, lr=1e-3) for seed in range(count)], Silent())
+        read.append(material.bytes_read)
+    assert read[0] == read[1] > 0
+    kept = material_of(world, epochs=2, residency="memory")
+    run_heads(kept, [HeadSpec(method="concat", seed=0, lr=1e-3)], Silent())
+    assert kept.bytes_read < read[0]
+
+
+def test_missing_inputs_are_counted_and_answered_from_what_is_there(kit: Any, tmp_path: Path) -> None:
+    world = kit.world(tmp_path, train=30, val=10, missing=(1, 2, 1001))
+    material = material_of(world, epochs=2)
+    assert material.missing_inputs(material.questions.evaluation) == {"text": 0, "image": 3}
+    assert material.missing_inputs(material.questions.train) == {"text": 0, "image": 6}
+    specs = [HeadSpec(method=m, seed=0, lr=1e-2) for m in ("image-only", "attention", "ume", "ume-res")]
+    for result in run_heads(material, specs, Silent()):
+        assert len(result.answers) == 30
+        assert result.scores is not None and result.scores.questions == 30
+
+
+def test_a_sane_rate_is_chosen(world: Any) -> None:
+    material = material_of(world, epochs=20, holdout=0.3)
+    chosen = choose_rates(material, {"product": {}, "concat": {}}, (1e-7, 5e-3), Silent())
+    assert {method: rate.lr for method, rate in chosen.items()} == {"product": 5e-3, "concat": 5e-3}
+    tried = chosen["product"].tried
+    assert set(tried) == {1e-7, 5e-3}
+    assert (tried[5e-3] or 0) > (tried[1e-7] or 0) + 20
+
+
+def test_the_smaller_of_equal_rates_is_chosen(world: Any) -> None:
+    chosen = choose_rates(material_of(world, epochs=1), {"concat": {}}, (1e-9, 1e-8), Silent())
+    assert chosen["concat"].lr == 1e-9
+
+
+def test_rates_that_diverge_are_passed_over(world: Any) -> None:
+    material = material_of(world, epochs=1, clip=0.0, warmup=0.0, schedule="constant")
+    gather = material.train_reader.gather
+
+    def overflowing(index: Any) -> Any:
+        batch = gather(index)
+        tokens_BTD, mask_BT = batch.features["image"]
+        batch.features["image"] = (tokens_BTD * float("nan"), mask_BT)
+        return batch
+
+    material.train_reader.gather = overflowing  # type: ignore[method-assign]
+    with pytest.raises(JobFailed, match=r"No rate of 0\.001, 0\.01 trains image-only"):
+        choose_rates(material, {"text-only": {}, "image-only": {}}, (1e-3, 1e-2), Silent())
+
+
+def test_early_stopping_trains_on_the_rest_only(world: Any) -> None:
+    material = material_of(world, epochs=3, patience=3, holdout=0.5)
+    (result,) = run_heads(material, [HeadSpec(method="concat", seed=0, lr=1e-3)], Silent())
+    assert all(epoch.held_out is not None for epoch in result.head.history)
+    plain = run_heads(material_of(world, epochs=3), [HeadSpec(method="concat", seed=0, lr=1e-3)], Silent())[0]
+    assert all(epoch.held_out is None for epoch in plain.head.history)
+
+
+def test_it_says_in_one_line_where_features_stay(world: Any) -> None:
+    for residency, words in (("memory", "kept in memory"), ("store", "read from the store")):
+        heard = Heard()
+        say_where(material_of(world, residency=residency), heard)
+        assert len(heard.lines) == 1 and words in heard.lines[0]
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with place(CompareConfig(threads=before + 1, device="cpu"), Silent()) as device:
+        assert (device.type, torch.get_num_threads()) == ("cpu", before + 1)
+    assert torch.get_num_threads() == before

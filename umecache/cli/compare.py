@@ -1,0 +1,126 @@
+"""`umecache compare`: stage two, many methods and seeds in one read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from umecache.cli.output import console, emit, reporter
+from umecache.cli.parse import key_values, names
+
+if TYPE_CHECKING:
+    from umecache.training.compare import Comparison
+
+
+def compare(
+    methods: Annotated[str | None, typer.Option(help="Comma-separated. Default: the controls and all methods.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="Text store: folder, or model name; repeatable.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="Image store, likewise; every pair is compared.")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, any modality; repeatable.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="Default: train.")] = None,
+    eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
+    method_arg: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto: each method its own. Default: 1e-3.")] = None,
+    lr_grid: Annotated[str | None, typer.Option(help="Rates that auto tries, comma-separated.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Most frequent train answers, 0: all. Default: 3129.")] = None,
+    min_count: Annotated[int | None, typer.Option(help="Answers seen at least so often in train.")] = None,
+    loss: Annotated[str | None, typer.Option(help="ce (most common answer) or soft scores. Default: ce.")] = None,
+    width: Annotated[int | None, typer.Option(help="Common width of the modalities. Default: 256.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="On the fused vector. Default: 0.1.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better score.")] = None,
+    holdout: Annotated[float | None, typer.Option(help="Share of train images for that. Default: 0.1.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Train many fusion methods and seeds in one pass over the stores; one table. Example:
+
+        umecache compare --methods text-only,concat,product,attention,evc,ume,ume-res --seeds 3 --lr auto
+
+    Each batch is read once and fed to every head. The folder holds report.md, table.csv, compare.json and a run folder
+    per method.
+    """
+    from umecache.training.compare import compare as run
+    from umecache.training.config import parse_grid, parse_lr, parse_pairs, parse_seeds
+    from umecache.training.recipe import compare_config
+
+    config = compare_config(
+        recipe,
+        {
+            "methods": names(methods, flag="--methods"),
+            "method_args": key_values(method_arg, flag="--method-arg") if method_arg else None,
+            "text": tuple(text) if text else None,
+            "image": tuple(image) if image else None,
+            "features": parse_pairs("--features", features) if features else None,
+            "lr": parse_lr(lr, auto=True) if lr is not None else None,
+            "lr_grid": parse_grid(lr_grid) if lr_grid is not None else None,
+            "seeds": parse_seeds(seeds) if seeds is not None else None,
+            "data": data,
+            "train_split": train_split,
+            "eval_split": eval_split,
+            "order_seed": order_seed,
+            "epochs": epochs,
+            "schedule": schedule,
+            "warmup": warmup,
+            "optimizer": optimizer,
+            "weight_decay": weight_decay,
+            "clip": clip,
+            "batch_size": batch_size,
+            "classes": classes,
+            "min_count": min_count,
+            "loss": loss,
+            "width": width,
+            "dropout": dropout,
+            "patience": patience,
+            "holdout": holdout,
+            "limit": limit,
+            "protocol": protocol,
+            "device": devices,
+            "threads": threads,
+            "residency": residency,
+            "out": out,
+            "overwrite": overwrite,
+        },
+    )
+    comparison = run(config, reporter(json))
+    emit(comparison.document, json=json, words=lambda: _say(comparison))
+
+
+def _say(comparison: Comparison) -> None:
+    from rich.table import Table
+
+    from umecache.training.table import cells, columns, remarks
+
+    document = comparison.document
+    shown = console()
+    named = columns(document)
+    table = Table(title=f"{document['data']}, {document['eval_split']}")
+    for name in named:
+        table.add_column(name, justify="left" if name in ("method", "text", "image") else "right")
+    for row in document["rows"]:
+        table.add_row(*cells(row, named))
+    shown.print(table)
+    for line in remarks(document):
+        shown.print(f"- {line}", markup=False)
+    shown.print(f"report: {document['report']}", markup=False, soft_wrap=True)

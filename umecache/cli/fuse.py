@@ -1,0 +1,128 @@
+"""`umecache fuse`: stage two, one method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from umecache.cli.output import console, emit, reporter
+from umecache.cli.parse import key_values
+
+if TYPE_CHECKING:
+    from umecache.training.fuse import RunResult
+
+
+def fuse(
+    method: Annotated[str | None, typer.Option("--method", help="`umecache methods` lists them. Default: ume.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
+    text: Annotated[str | None, typer.Option(help="Text store: folder, or model name. Default: the only one.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image store, likewise.")] = None,
+    features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, any modality; repeatable.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="Default: train.")] = None,
+    eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
+    method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate. Default: 1e-3.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Most frequent train answers, 0: all. Default: 3129.")] = None,
+    min_count: Annotated[int | None, typer.Option(help="Answers seen at least so often in train.")] = None,
+    loss: Annotated[str | None, typer.Option(help="ce (most common answer) or soft scores. Default: ce.")] = None,
+    width: Annotated[int | None, typer.Option(help="Common width of the modalities. Default: 256.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="On the fused vector. Default: 0.1.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better score.")] = None,
+    holdout: Annotated[float | None, typer.Option(help="Share of train images for that. Default: 0.1.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Stage two: train one fusion method on cached features, score it, save it. Example:
+
+        umecache fuse --method ume --text minilm --image mobilenetv2 --seeds 3
+
+    The run folder holds run.json, model.safetensors, results_SPLIT.json and history.csv.
+    """
+    from umecache.training.config import parse_lr, parse_pairs, parse_seeds
+    from umecache.training.fuse import fuse as run
+    from umecache.training.recipe import fuse_config
+
+    config = fuse_config(
+        recipe,
+        {
+            "method": method,
+            "method_args": key_values(method_arg, flag="--method-arg") if method_arg else None,
+            "text": text,
+            "image": image,
+            "features": parse_pairs("--features", features) if features else None,
+            "lr": parse_lr(lr, auto=False) if lr is not None else None,
+            "seeds": parse_seeds(seeds) if seeds is not None else None,
+            "data": data,
+            "train_split": train_split,
+            "eval_split": eval_split,
+            "order_seed": order_seed,
+            "epochs": epochs,
+            "schedule": schedule,
+            "warmup": warmup,
+            "optimizer": optimizer,
+            "weight_decay": weight_decay,
+            "clip": clip,
+            "batch_size": batch_size,
+            "classes": classes,
+            "min_count": min_count,
+            "loss": loss,
+            "width": width,
+            "dropout": dropout,
+            "patience": patience,
+            "holdout": holdout,
+            "limit": limit,
+            "protocol": protocol,
+            "device": devices,
+            "threads": threads,
+            "residency": residency,
+            "out": out,
+            "overwrite": overwrite,
+        },
+    )
+    result = run(config, reporter(json))
+    emit(result.document, json=json, words=lambda: _say(result))
+
+
+def _say(result: RunResult) -> None:
+    from rich.table import Table
+
+    from umecache.training.table import count, with_spread
+
+    document = result.document
+    shown = console()
+    accuracy: dict[str, Any] = document["accuracy"] or {"overall": None, "per_answer_type": {}}
+    types = sorted(accuracy["per_answer_type"])
+    table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")
+    table.add_column("seed")
+    for name in ("accuracy", "epochs"):
+        table.add_column(name, justify="right")
+    for seed in document["seeds"]:
+        scored = "not scored" if seed["overall"] is None else f"{seed['overall']:.2f}"
+        table.add_row(str(seed["seed"]), scored, str(seed["epochs"]))
+    shown.print(table)
+    shown.print(
+        f"{with_spread(accuracy['overall'], document['std'])} ({document['protocol']}, mean over seeds)"
+        + "".join(f" · {name} {accuracy['per_answer_type'][name]:.2f}" for name in types),
+        markup=False,
+    )
+    shown.print(f"{count(document['parameters'])} parameters, {document['seconds_total']:.1f} s", markup=False)
+    shown.print(f"run: {document['run']}", markup=False, soft_wrap=True)

@@ -1,0 +1,210 @@
+"""Many methods and seeds in one pass over the stores; one table.
+
+    comparison = compare(CompareConfig(data="easy-vqa", methods=("text-only", "concat", "ume"), seeds=(0, 1, 2)))
+    comparison.document["rows"]
+
+Each batch is read once and fed to every head, each with its own optimizer, early stopping and random state. Where
+several text or image stores are named, there is one pass for every pair of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from umecache.encoders.base import Json
+from umecache.home import runs_home
+from umecache.reporting import Reporter, Silent
+from umecache.training.config import CompareConfig
+from umecache.training.head import HeadSpec
+from umecache.training.job import Material, Rate, choose_rates, place, run_heads
+from umecache.training.model import share_arguments
+from umecache.training.outcome import file_name, mean_std, write_method
+from umecache.training.questions import Questions, load_questions
+from umecache.training.recipe import Recipe, load_recipe
+from umecache.training.resolve import Source, find_sources
+from umecache.training.runs import NewFolder, new_folder, stamp, versions, write_json
+from umecache.training.table import write_csv, write_markdown
+
+ENOUGH_SEEDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished comparison: its folder, and the document that `compare --json` prints."""
+
+    path: Path
+    document: dict[str, Any]
+
+
+def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparison:
+    """Train and score every method with every seed; write run folders, `compare.json`, `report.md` and `table.csv`.
+
+    Raises:
+        UmecacheError: data, stores or options that don't fit; a loss that is not finite; an `out` that is taken.
+    """
+    reporter = reporter or Silent()
+    started = time.perf_counter()
+    recipe = load_recipe(config.recipe) if config.recipe else None
+    arguments = share_arguments(config.methods, config.method_args)
+    with place(config, reporter) as device:
+        questions = load_questions(config)
+        cells = _cells(config, questions)
+        default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
+        with new_folder(config.out, default, overwrite=config.overwrite) as folder:
+            rows: list[dict[str, Any]] = []
+            bytes_read = 0
+            for sources in cells:
+                material = Material(questions, sources, config, device)
+                rows += _run_cell(material, config, arguments, folder, len(cells) > 1, reporter)
+                bytes_read += material.bytes_read
+            for row in rows:
+                row["source"] = _figure(recipe, row)
+            document: dict[str, Any] = {
+                "rows": rows,
+                "bytes_read": bytes_read,
+                "report": str(folder.path / "report.md"),
+                "table": str(folder.path / "table.csv"),
+                "data": questions.dataset.name,
+                "train_split": questions.train.name,
+                "eval_split": questions.evaluation.name,
+                "protocol": config.protocol,
+                "questions": questions.facts(),
+                "vocabulary": questions.vocabulary_facts(),
+                "baselines": questions.baselines,
+                "recipe": _recipe_facts(recipe),
+                "notes": _notes(config, questions, rows),
+                "seconds_total": round(time.perf_counter() - started, 2),
+                "asked": asdict(config),
+                "versions": versions(),
+                "device": str(device),
+            }
+            write_json(folder.building / "compare.json", document)
+            write_markdown(folder.building / "report.md", document)
+            write_csv(folder.building / "table.csv", document)
+    return Comparison(folder.path, document)
+
+
+def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ...]]:
+    """The stores of every pass; all of them are found and checked before anything is trained."""
+    return [
+        find_sources(
+            questions.dataset,
+            (questions.train, questions.evaluation),
+            text=text,
+            image=image,
+            features=config.features,
+            limit=config.limit,
+        )
+        for text, image in itertools.product(config.text or (None,), config.image or (None,))
+    ]
+
+
+def _run_cell(
+    material: Material,
+    config: CompareConfig,
+    arguments: Mapping[str, Mapping[str, Json]],
+    folder: NewFolder,
+    several: bool,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """One pass over one pair of stores: a row per method."""
+    rates: dict[str, Rate] = {}
+    if config.lr == "auto":
+        rates = choose_rates(material, arguments, config.lr_grid, reporter)
+        for method, rate in rates.items():
+            reporter.say(f"rate of {method}: {rate.lr:g}")
+    specs = [
+        HeadSpec(
+            method=method,
+            seed=seed,
+            lr=rates[method].lr if config.lr == "auto" else config.lr,
+            method_args=arguments[method],
+        )
+        for method in config.methods
+        for seed in config.seeds
+    ]
+    results = run_heads(material, specs, reporter)
+    pair = "+".join(file_name(source.model) for source in material.sources) if several else ""
+    rows = []
+    for method in config.methods:
+        own = [result for result in results if result.head.spec.method == method]
+        inner = Path("runs") / pair / file_name(method)
+        (folder.building / inner).mkdir(parents=True)
+        facts = write_method(NewFolder(folder.building / inner, folder.path / inner), own, material)
+        overall = [result.scores.overall for result in own if result.scores is not None]
+        mean, std = mean_std(overall) if overall else (None, None)
+        rows.append(
+            {
+                "method": method,
+                "text": material.model_of("text"),
+                "image": material.model_of("image"),
+                "mean": mean,
+                "std": std,
+                "seeds": facts["seeds"],
+                "features": {source.name: source.model for source in material.sources},
+                "per_answer_type": (facts["accuracy"] or {}).get("per_answer_type"),
+                "per_question_type": (facts["accuracy"] or {}).get("per_question_type"),
+                "lr": facts["lr"],
+                "lr_tried": {f"{lr:g}": score for lr, score in rates[method].tried.items()} if rates else None,
+                "parameters": facts["parameters"],
+                "seconds": facts["seconds"],
+                "missing_inputs": material.missing_inputs(material.questions.evaluation),
+                "run": facts["run"],
+            }
+        )
+    return rows
+
+
+def _figure(recipe: Recipe | None, row: Mapping[str, Any]) -> dict[str, Json] | None:
+    found = recipe.figure(row["method"], row["text"], row["image"]) if recipe else None
+    return None if found is None else {"mean": found.mean, "std": found.std}
+
+
+def _recipe_facts(recipe: Recipe | None) -> dict[str, Json] | None:
+    if recipe is None:
+        return None
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "source": recipe.source,
+        "differs": list(recipe.differs),
+        "extract": recipe.extract,
+    }
+
+
+def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any]]) -> list[str]:
+    """What a reader of the table has to know."""
+    notes = [
+        f"One read: every head saw the same batches in the same order (order seed {config.order_seed}, batch size "
+        f"{config.batch_size}); seeds vary initialisation and dropout.",
+        "± is the sample standard deviation over seeds (n - 1).",
+        *questions.notes,
+    ]
+    if config.lr == "auto":
+        notes.append(
+            f"Each method's rate was chosen on {config.holdout:.0%} of train's images, held out, with seed "
+            f"{config.seeds[0]}; the table's heads were then trained on all of train"
+            + (" but the part for early stopping." if config.patience is not None else ".")
+        )
+        ends = (min(config.lr_grid), max(config.lr_grid))
+        at_the_end = [row["method"] for row in rows if row["lr"] in ends]
+        if len(config.lr_grid) > 1 and at_the_end:
+            notes.append(
+                f"At an end of the rates tried: {', '.join(dict.fromkeys(at_the_end))}; a wider grid may help."
+            )
+    else:
+        notes.append(
+            f"One rate ({config.lr:g}) for all methods; with --lr auto each takes its own, and ranks may change."
+        )
+    if len(config.seeds) < ENOUGH_SEEDS:
+        notes.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")
+    if config.protocol != "official-2021":
+        notes.append(f"Scored under {config.protocol}: not comparable with official VQA accuracies.")
+    if len({tuple(sorted(row["missing_inputs"].items())) for row in rows}) > 1:
+        notes.append("Rows differ in how many questions had a missing input.")
+    return notes

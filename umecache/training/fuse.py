@@ -1,0 +1,77 @@
+"""Stage two for one method: train fusion and classifier on cached features, score, save.
+
+    result = fuse(FuseConfig(data="easy-vqa", text="minilm", image="mobilenetv2", method="ume", seeds=(0, 1, 2)))
+    result.path, result.document["accuracy"]["overall"]
+
+All seeds share one read of the features.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from umecache.home import runs_home
+from umecache.reporting import Reporter, Silent
+from umecache.training.config import FuseConfig
+from umecache.training.head import HeadSpec
+from umecache.training.job import Material, place, run_heads
+from umecache.training.model import share_arguments
+from umecache.training.outcome import file_name, write_method
+from umecache.training.questions import load_questions
+from umecache.training.resolve import find_sources
+from umecache.training.runs import new_folder, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run: its folder, and the document that `fuse --json` prints."""
+
+    path: Path
+    document: dict[str, Any]
+
+
+def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
+    """Train and score one method with every seed, and write its run folder.
+
+    Raises:
+        UmecacheError: data, stores or options that don't fit; a loss that is not finite; a run folder that is taken.
+    """
+    reporter = reporter or Silent()
+    started = time.perf_counter()
+    arguments = share_arguments((config.method,), config.method_args)[config.method]
+    with place(config, reporter) as device:
+        questions = load_questions(config)
+        sources = find_sources(
+            questions.dataset,
+            (questions.train, questions.evaluation),
+            text=config.text,
+            image=config.image,
+            features=config.features,
+            limit=config.limit,
+        )
+        material = Material(questions, sources, config, device)
+        specs = [
+            HeadSpec(method=config.method, seed=seed, lr=config.lr, method_args=arguments) for seed in config.seeds
+        ]
+        default = runs_home() / questions.dataset.name / f"{file_name(config.method)}-{stamp()}"
+        with new_folder(config.out, default, overwrite=config.overwrite) as folder:
+            results = run_heads(material, specs, reporter)
+            document = write_method(folder, results, material)
+    for note in questions.notes:
+        reporter.say(f"note: {note}")
+    document |= {
+        "text": material.model_of("text"),
+        "image": material.model_of("image"),
+        "protocol": config.protocol,
+        "questions": questions.facts(),
+        "missing_inputs": material.missing_inputs(questions.evaluation),
+        "vocabulary": questions.vocabulary_facts(),
+        "baselines": questions.baselines,
+        "bytes_read": material.bytes_read,
+        "seconds_total": round(time.perf_counter() - started, 2),
+        "notes": list(questions.notes),
+    }
+    return RunResult(folder.path, document)

@@ -1,0 +1,95 @@
+"""The training loop: each batch is read once and fed to every head.
+
+    train(heads, reader, targets, index, config=config, held=held_index)
+    answers_HQ = predict(heads, reader, index, batch_size=256)
+
+Shapes: H heads, Q questions. `index` counts questions of the reader's split in file order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from umecache.reporting import Reporter, Silent
+from umecache.training.batches import Batch, FeatureReader, batches, epoch_order
+from umecache.training.config import TrainConfig
+from umecache.training.head import Head
+from umecache.training.targets import Index, Targets
+
+
+def train(
+    heads: Sequence[Head],
+    reader: FeatureReader,
+    targets: Targets,
+    index: Index,
+    *,
+    config: TrainConfig,
+    held: Index | None = None,
+    reporter: Reporter | None = None,
+    label: str = "training",
+    tolerant: bool = False,
+) -> None:
+    """Train all heads on the questions of `index`, in one pass per epoch.
+
+    Args:
+        heads: fresh heads; they end trained, in eval mode.
+        reader, targets: features and answers of the split.
+        index: the questions to train on; every one has a known answer.
+        config: batch size, epochs, order seed, loss.
+        held: questions scored after each epoch, for early stopping and for choosing rates; None: none.
+        reporter, label: progress.
+        tolerant: a head whose loss is not finite is left behind instead of stopping the job.
+
+    Raises:
+        JobFailed: a loss that is not finite, with the head's name.
+    """
+    steps = math.ceil(len(index) / config.batch_size) * config.epochs
+    with (reporter or Silent()).task(label, steps, "batches") as task:
+        for epoch in range(config.epochs):
+            running = [head for head in heads if not head.finished]
+            if not running:
+                break
+            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch)
+            for batch in batches(reader, order, batch_size=config.batch_size):
+                target = target_of(batch, targets, config.loss, reader.device)
+                for head in running:
+                    head.step(batch.features, target)
+                running = _without_failures(running, tolerant)
+                task.advance(1, epoch=epoch + 1, heads=len(running))
+            for head in running:
+                head.end_epoch()
+            running = _without_failures(running, tolerant)
+            if held is not None and running:
+                for head, answers_Q in zip(running, predict(running, reader, held), strict=True):
+                    head.tell_score(targets.accuracy(held, answers_Q))
+    for head in heads:
+        head.close()
+    _without_failures(heads, tolerant)
+
+
+def predict(heads: Sequence[Head], reader: FeatureReader, index: Index, *, batch_size: int = 256) -> Index:
+    """Each head's class for each question [H, Q], in one pass."""
+    answers_HQ = np.empty((len(heads), len(index)), dtype=np.int64)
+    done = 0
+    for batch in batches(reader, index, batch_size=batch_size):
+        end = done + len(batch.index)
+        for row, head in enumerate(heads):
+            answers_HQ[row, done:end] = head.predict(batch.features).cpu().numpy()
+        done = end
+    return answers_HQ
+
+
+def target_of(batch: Batch, targets: Targets, loss: str, device: torch.device) -> torch.Tensor:
+    """The batch's classes [B], or its soft scores [B, C]."""
+    return (targets.soft if loss == "soft" else targets.hard)(batch.index).to(device)
+
+
+def _without_failures(heads: Sequence[Head], tolerant: bool) -> list[Head]:
+    for head in heads:
+        if head.failure is not None and not tolerant:
+            raise head.failure
+    return [head for head in heads if head.failure is None]

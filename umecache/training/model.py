@@ -1,0 +1,89 @@
+"""A fusion with its classifier.
+
+    model = build_model("ume", dims={"text": 384, "image": 1280}, classes=1000, width=256, dropout=0.1)
+    logits_BC = model(features)
+
+Shapes: B batch, F width of the fused vector, C answer classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from umecache.encoders.base import Json
+from umecache.errors import UsageError
+from umecache.fusion.base import Features, Fusion
+from umecache.fusion.registry import build_fusion, load_fusion
+
+OWN_FLAGS = frozenset({"width", "dropout"})
+"""Options of a fusion that are flags of their own, the same for every method of a run."""
+
+
+class FusionClassifier(nn.Module):
+    """A fusion and one linear layer on its vector. Dropout on that vector is the fusion's own.
+
+    Args:
+        fusion: any method; its `out_dim` is F.
+        classes: C, answers in the vocabulary.
+    """
+
+    def __init__(self, fusion: Fusion, classes: int) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.classifier = nn.Linear(fusion.out_dim, classes)
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits [B, C]."""
+        logits_BC: Tensor = self.classifier(self.fusion(features))
+        return logits_BC
+
+
+def build_model(
+    method: str,
+    *,
+    dims: Mapping[str, int],
+    classes: int,
+    width: int,
+    dropout: float,
+    method_args: Mapping[str, Json] | None = None,
+) -> FusionClassifier:
+    """A freshly initialised head from torch's current random state.
+
+    Raises:
+        UnknownName: no such method.
+        UsageError: method arguments that the method does not take.
+    """
+    fusion = build_fusion(method, dict(dims), width=width, dropout=dropout, **(method_args or {}))
+    return FusionClassifier(fusion, classes)
+
+
+def method_arguments(method: str) -> frozenset[str]:
+    """The names that `--method-arg` may set for a method."""
+    parameters = inspect.signature(load_fusion(method)).parameters.values()
+    return frozenset(each.name for each in parameters if each.kind is each.KEYWORD_ONLY) - OWN_FLAGS
+
+
+def share_arguments(methods: Sequence[str], said: Mapping[str, Json]) -> dict[str, dict[str, Json]]:
+    """Who gets which `--method-arg`: KEY goes to every method that takes it, METHOD.KEY to that one, and wins.
+
+    Raises:
+        UsageError: an argument that no method of the list takes; it would be dropped silently otherwise.
+    """
+    shared: dict[str, dict[str, Json]] = {method: {} for method in methods}
+    takes = {method: method_arguments(method) for method in methods}
+    for key, value in sorted(said.items(), key=lambda item: "." in item[0]):
+        owner, dot, name = key.rpartition(".")
+        takers = [method for method in methods if name in takes[method] and (not dot or method == owner)]
+        if not takers:
+            known = sorted(set().union(*takes.values()))
+            raise UsageError(
+                f"--method-arg {key}: none of {', '.join(methods)} takes it.",
+                why=f"Together they take: {', '.join(known)}." if known else "They take none.",
+                next="umecache methods",
+            )
+        for method in takers:
+            shared[method][name] = value
+    return shared

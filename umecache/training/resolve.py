@@ -1,0 +1,313 @@
+"""Find the stores that a run reads, and refuse those that don't fit its questions.
+
+    sources = find_sources(dataset, train, evaluation, text="minilm", image=None, features={})
+
+A store is named by its folder (with one store per split inside, or one store for all), or by its model's short name
+under UMECACHE_HOME/stores/DATASET; with nothing said, the one store of that modality is taken. Where there are several
+the error lists them: a choice such as "the newest" would change results behind people's backs on a shared disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from umecache.data.dataset import Dataset, Split
+from umecache.encoders.base import Json
+from umecache.errors import UmecacheError, UsageError
+from umecache.home import dataset_stores
+from umecache.stores import Store, open_store
+from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
+from umecache.training.targets import Index
+
+SHOWN = 3  # ids named in an error
+FILES_COMPARED = 8  # image files whose content is compared with what was encoded: enough to tell data sets apart
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One modality's stores.
+
+    Attributes:
+        name: the modality as fusions see it: "text", "image", or a name of `--features`.
+        model: the encoder's short name, from the manifest.
+        by_image: records are keyed by image id; else by question id.
+        stores: split name -> its store.
+        paths: split name -> where it lies.
+    """
+
+    name: str
+    model: str
+    by_image: bool
+    stores: Mapping[str, Store]
+    paths: Mapping[str, Path]
+
+    @property
+    def dim(self) -> int:
+        """Width of the hidden states."""
+        return int(next(iter(self.stores.values())).dim)
+
+    def ids(self, split: Split) -> Index:
+        """The record of each question of a split."""
+        return np.array([q.image_id if self.by_image else q.id for q in split.questions], dtype=np.int64)
+
+    def facts(self) -> dict[str, Json]:
+        """What `run.json` says of it."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "keyed_by": "image" if self.by_image else "question",
+            "dim": self.dim,
+            "stores": {
+                split: {
+                    "path": str(self.paths[split]),
+                    "fingerprint": store.fingerprint,
+                    "recipe": store.manifest.get("recipe_hash"),
+                }
+                for split, store in self.stores.items()
+            },
+        }
+
+
+def find_sources(
+    dataset: Dataset,
+    splits: Sequence[Split],
+    *,
+    text: str | None = None,
+    image: str | None = None,
+    features: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> tuple[Source, ...]:
+    """The stores of a run, checked against its splits.
+
+    Text comes first, then image, then `features` in the order given. Where only `features` are said, no text or image
+    store is looked for beside them.
+
+    Raises:
+        UsageError: several stores fit; the error lists them.
+        StoreMissing, StoreIncomplete, StoreMismatch: none, an unfinished one, or one of something else.
+    """
+    asked: dict[str, str | None] = {"text": text, "image": image}
+    if features:
+        asked = {name: ref for name, ref in asked.items() if ref is not None}
+        for name in features:
+            if name in asked:
+                raise UsageError(f"{name} is said twice: --{name} and --features {name}=...")
+        asked |= features
+    sources = []
+    for name, ref in asked.items():
+        source = _open(name, ref, dataset, splits, limit)
+        _check_modality(source)
+        _check_recipes(source)
+        for split in splits:
+            check_inputs(source, split)
+        sources.append(source)
+    return tuple(sources)
+
+
+def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Source:
+    folder = Path(ref).expanduser() if ref is not None else None
+    if folder is None or not folder.exists():
+        if ref is not None and _looks_like_a_path(ref):
+            raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
+        folder = _by_name(name, ref, dataset, splits, limit)
+    names = [split.name for split in splits]
+    inside = {split: folder / split for split in names if (folder / split).exists()}
+    paths = {split: inside.get(split, folder if not inside else folder / split) for split in names}
+    stores: dict[Path, Store] = {}
+    for split, path in paths.items():
+        if path not in stores:
+            try:
+                stores[path] = open_store(path)
+            except StoreMissing as error:
+                raise StoreMissing(
+                    f"{folder} has no store of the split {split!r}." if inside else error.what,
+                    why="" if inside else error.why,
+                    next=_extract(name, dataset, split=split),
+                ) from error
+    opened = {split: stores[path] for split, path in paths.items()}
+    first = opened[names[0]]
+    modality = first.manifest.get("modality")
+    by_image = modality == "image" or (modality != "text" and not _holds(first, [q.id for q in splits[0].questions]))
+    return Source(name, str(first.manifest.get("model") or folder.name), by_image, opened, paths)
+
+
+def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Path:
+    """The one folder under UMECACHE_HOME that `ref` (None: anything) can mean."""
+    homes = [dataset_stores(dataset.name, limit)]
+    if limit is not None:
+        homes.append(dataset_stores(dataset.name))  # the whole set's stores hold the first questions too
+    broken: list[UmecacheError] = []
+    for home in homes:
+        found: dict[Path, str] = {}
+        for folder in sorted(home.iterdir()) if home.is_dir() else ():
+            # The folder is MODEL-RECIPE8, so a finished store need not be opened to be passed over by name.
+            if ref is not None and folder.name != ref and folder.name.rpartition("-")[0] != _folder_name(ref):
+                continue
+            try:
+                manifest = _manifest(folder, splits)
+            except StoreError as error:
+                broken.append(error)
+                continue
+            if manifest is not None and (ref is not None or manifest.get("modality") == name):
+                found[folder] = str(manifest.get("model") or folder.name)
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            unique = len(set(found.values())) == len(found)
+            names = list(found.values()) if unique else [folder.name for folder in found]
+            raise UsageError(
+                f"{dataset.name} has {len(found)} {name} stores{f' of {ref}' if ref else ''}: {', '.join(names)}.",
+                why=f"They lie in {home}.",
+                next=" or ".join(f"{_flag(name)} {each}" for each in names),
+            )
+    if broken:
+        raise broken[0]
+    raise StoreMissing(
+        f"{dataset.name} has no {name} store{f' of {ref}' if ref else ''}.",
+        why=f"Looked in {homes[0]}.",
+        next=_extract(name, dataset, model=ref),
+    )
+
+
+def _manifest(folder: Path, splits: Sequence[Split]) -> Mapping[str, Any] | None:
+    """The manifest of the first of the splits that is there; None where the folder has none of them."""
+    for split in splits:
+        if (folder / split.name).exists():
+            manifest: Mapping[str, Any] = open_store(folder / split.name).manifest
+            return manifest
+    return None
+
+
+def check_inputs(source: Source, split: Split) -> None:
+    """Refuse a store that doesn't hold a split's inputs.
+
+    An input whose encoding failed is on the store's failure list, and so among its ids: it is counted, not refused.
+
+    Raises:
+        StoreMismatch: ids that are not stored, or inputs that are not what was encoded under their ids.
+    """
+    store, path, wanted = source.stores[split.name], source.paths[split.name], source.ids(split)
+    stored = np.asarray(store.ids)
+    if len(stored) and stored.dtype.kind != "i":
+        raise StoreMismatch(
+            f"{path} is keyed by text; questions and images have numbers.",
+            next="store the features under the data's own ids",
+        )
+    distinct = np.unique(wanted)
+    absent = distinct[~np.isin(distinct, stored)]
+    kind = "images" if source.by_image else "questions"
+    extract = _extract(source.name, None, model=source.model, split=split.name, data=split.folder)
+    if len(absent):
+        raise StoreMismatch(
+            f"{len(absent):,} of {len(distinct):,} {kind} of the split {split.name!r} are not in "
+            f"{path} (first: {_first(absent)}).",
+            why=_made_for(store),
+            next=extract,
+        )
+    other = _other_inputs(source, split)
+    if len(other):
+        raise StoreMismatch(
+            f"{path} holds other {kind} under the ids of the split {split.name!r}: {len(other):,} of those compared "
+            f"differ (first: {_first(other)}).",
+            why=_made_for(store),
+            next=extract,
+        )
+
+
+def _other_inputs(source: Source, split: Split) -> Index:
+    """Ids whose input is not what was encoded under them: all texts are compared, and a few image files."""
+    store = source.stores[split.name]
+    if store.digests is None or store.manifest.get("modality") not in ("text", "image"):
+        return np.empty(0, np.int64)
+    digests: dict[int, bytes] = {}
+    if not source.by_image:
+        for question in split.questions:
+            digests[question.id] = hashlib.sha256(question.text.encode("utf-8", "surrogatepass")).digest()
+    else:
+        for image_id in split.image_ids:
+            path = split.image_path(image_id) if image_id not in store.failures else None
+            if path is not None:
+                digests[image_id] = hashlib.sha256(path.read_bytes()).digest()
+            if len(digests) == FILES_COMPARED:
+                break
+    ids = np.fromiter(digests, np.int64, len(digests))
+    if not len(ids):
+        return ids
+    told_n32 = np.frombuffer(b"".join(digests.values()), np.uint8).reshape(-1, 32)
+    differs: np.ndarray[Any, np.dtype[np.bool_]] = (store.digests[store.rows(ids)] != told_n32).any(axis=1)
+    different: Index = ids[differs]
+    return different
+
+
+def _made_for(store: Store) -> str:
+    made = store.manifest.get("dataset") or {}
+    of = f" of {made['name']!r}, split {made.get('split')!r}" if isinstance(made, Mapping) and "name" in made else ""
+    first = f", its first {made['limit']} questions" if isinstance(made, Mapping) and made.get("limit") else ""
+    return f"It holds {len(store):,} inputs{of}{first}."
+
+
+def _check_modality(source: Source) -> None:
+    for split, store in source.stores.items():
+        modality = store.manifest.get("modality")
+        if source.name in ("text", "image") and modality in ("text", "image") and modality != source.name:
+            raise StoreMismatch(
+                f"{_flag(source.name)} names a store of {modality} features ({source.paths[split]}).",
+                next=f"--{modality} {source.paths[split]}",
+            )
+
+
+def _check_recipes(source: Source) -> None:
+    """All splits must come from one encoder: same weights, preprocessing and layers."""
+    (first, one), *others = source.stores.items()
+    for split, other in others:
+        if other.dim != one.dim or other.manifest.get("recipe_hash") != one.manifest.get("recipe_hash"):
+            ours, theirs = dict(one.manifest.get("recipe", {})), dict(other.manifest.get("recipe", {}))
+            differing = sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+            raise StoreMismatch(
+                f"The {source.name} stores of {first!r} and {split!r} were made differently.",
+                why=f"They differ in: {', '.join(differing) or 'dim'}.",
+                next=f"umecache extract --model {source.model} --split {first},{split}",
+            )
+
+
+def _holds(store: Store, ids: Iterable[int]) -> bool:
+    return bool(np.isin(np.fromiter(ids, np.int64), np.asarray(store.ids)).all())
+
+
+def _looks_like_a_path(ref: str) -> bool:
+    return not ref.startswith(("hf:", "timm:")) and (os.sep in ref or ref.startswith((".", "~")) or ref.endswith(".h5"))
+
+
+def _flag(name: str) -> str:
+    return f"--{name}" if name in ("text", "image") else f"--features {name}="
+
+
+def _first(ids: Index) -> str:
+    return ", ".join(str(each) for each in ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+
+
+def _extract(
+    name: str,
+    dataset: Dataset | None,
+    *,
+    model: str | None = None,
+    split: str | None = None,
+    data: Path | None = None,
+) -> str:
+    """The command that makes what is missing."""
+    model = model or {"text": "bert", "image": "vit"}.get(name, "MODEL")
+    where = data if dataset is None else dataset.folder
+    return f"umecache extract --model {model} --data {where}" + (f" --split {split}" if split else "")
+
+
+def _folder_name(ref: str) -> str:
+    """How `extract` names the folder of a model: short names as they are, `hf:ORG/NAME` made fit for a file system."""
+    return re.sub(r"[^\w.-]+", "--", ref).strip("-")

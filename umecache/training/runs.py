@@ -1,0 +1,232 @@
+"""Run folders: what was asked, the trained head, its answers, its history.
+
+    run = load_run("runs/ume-20260101-120000")
+    run.predict({"text": (text_BTD, text_mask_BT), "image": (image_BTD, image_mask_BT)})   # answers, one per question
+
+    RUN/run.json             what was asked, fingerprints of every store, versions, scores, vocabulary
+    RUN/model.safetensors    weights of fusion and classifier
+    RUN/results_val.json     answers in the challenge's upload format, every id of the split once
+    RUN/history.csv          one line per epoch
+
+A run of several seeds has a `run.json` over all of them and a folder `seed-N` for each, itself a run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from umecache.data.answers import AnswerVocab
+from umecache.encoders.base import Json
+from umecache.errors import DataError, UsageError
+from umecache.fusion.base import Features, Fusion
+from umecache.training.head import Epoch
+from umecache.training.model import FusionClassifier, build_model
+
+FORMAT = 1
+MARKS = ("run.json", "compare.json")  # what tells a folder of ours from any other
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained head, loaded again.
+
+    Attributes:
+        path: its folder (of the seed, where the run has several).
+        facts: `run.json`.
+        model: fusion and classifier, in eval mode.
+        vocab: the answers that its classes stand for.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+    model: FusionClassifier
+    vocab: AnswerVocab
+
+    @property
+    def fusion(self) -> Fusion:
+        """The fusion method."""
+        return self.model.fusion
+
+    @property
+    def head(self) -> torch.nn.Linear:
+        """The classifier on the fused vector."""
+        return self.model.classifier
+
+    def logits(self, features: Features) -> Tensor:
+        """Logits [B, C] of a batch; gradients flow, so that explanations can ask for them."""
+        logits_BC: Tensor = self.model(features)
+        return logits_BC
+
+    def predict(self, features: Features) -> list[str]:
+        """The likeliest answer of each question of a batch."""
+        with torch.inference_mode():
+            best_B = self.model(features).argmax(dim=-1)
+        return [self.vocab.answers[int(answer)] for answer in best_B]
+
+
+def load_run(path: str | Path, *, seed: int | None = None, device: torch.device | str = "cpu") -> Run:
+    """Load a run.
+
+    Args:
+        path: a run folder.
+        seed: which head, where the run has several; None: its first.
+        device: where the weights go.
+
+    Raises:
+        UsageError: no run, or no such seed.
+        DataError: a run folder that can't be read.
+    """
+    folder = Path(path)
+    facts = _read_facts(folder)
+    seeds = [int(each["seed"]) for each in facts["seeds"]]
+    if seed is not None and seed not in seeds:
+        raise UsageError(f"{folder} has no seed {seed}.", why=f"It has: {', '.join(map(str, seeds))}.")
+    if len(seeds) > 1:
+        folder = folder / f"seed-{seeds[0] if seed is None else seed}"
+        facts = _read_facts(folder)
+    try:
+        asked, vocab = facts["model"], AnswerVocab.from_json(facts["vocabulary"])
+        model = build_model(
+            asked["method"],
+            dims=asked["dims"],
+            classes=len(vocab.answers),
+            width=asked["width"],
+            dropout=asked["dropout"],
+            method_args=asked["method_args"],
+        )
+        model.load_state_dict(load_file(folder / "model.safetensors", device=str(device)))
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise DataError(f"{folder} can't be loaded.", why=f"{type(error).__name__}: {error}") from error
+    return Run(folder, facts, model.to(device).eval(), vocab)
+
+
+def write_run(
+    folder: Path,
+    facts: Mapping[str, Json],
+    *,
+    model: FusionClassifier,
+    history: Sequence[Epoch],
+) -> None:
+    """Write one head's files but its answers into an existing folder."""
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["epoch", "loss", "lr", "held_out"])
+        for line in history:
+            held = "" if line.held_out is None else f"{line.held_out:.2f}"
+            table.writerow([line.epoch, f"{line.loss:.6g}", f"{line.lr:.6g}", held])
+    write_json(folder / "run.json", {"format": FORMAT, **facts})
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """A JSON file that people can read."""
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class NewFolder:
+    """A folder in the making: files go to `building`, which becomes `path` in one step."""
+
+    building: Path
+    path: Path
+
+
+@contextlib.contextmanager
+def new_folder(out: str | None, default: Path, *, overwrite: bool) -> Iterator[NewFolder]:
+    """Make a run folder that appears whole or not at all, and never in the place of another one.
+
+    Args:
+        out: where it is wanted; None: `default`, with a counter behind it where that name is taken.
+        default: a path whose last part ends in the time.
+        overwrite: an `out` that holds a run is replaced at the end.
+
+    Raises:
+        UsageError: `out` is taken, or can't be made.
+    """
+    path = _claim(Path(out), overwrite) if out is not None else _claim_free(default)
+    building = path.parent / f".{path.name}.building-{os.getpid()}"
+    try:
+        building.mkdir()
+        yield NewFolder(building, path)
+        if path.exists() and any(path.iterdir()):
+            old = path.parent / f".{path.name}.old-{os.getpid()}"
+            path.rename(old)
+            building.rename(path)
+            shutil.rmtree(old)
+        else:
+            building.rename(path)  # takes the place of the empty folder that claimed the name
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.rmdir()  # only if it is still the empty folder that claimed the name
+        raise
+
+
+def stamp() -> str:
+    """The time, as run folders are named by."""
+    return time.strftime("%Y%m%d-%H%M%S")
+
+
+def versions() -> dict[str, Json]:
+    """What the run was computed with."""
+    found: dict[str, Json] = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("umecache", "torch", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _claim(path: Path, overwrite: bool) -> Path:
+    path = path.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        taken = any(path.iterdir())
+    except OSError as error:
+        raise UsageError(f"--out {path} can't be made.", why=error.strerror or type(error).__name__) from error
+    if taken and not any((path / mark).is_file() for mark in MARKS):
+        raise UsageError(f"--out {path} holds other files.", why="Nothing of theirs is touched.", next="--out NEW_DIR")
+    if taken and not overwrite:
+        raise UsageError(f"--out {path} holds a run already.", next="--out NEW_DIR, or --overwrite to replace it")
+    return path
+
+
+def _claim_free(default: Path) -> Path:
+    default.parent.mkdir(parents=True, exist_ok=True)
+    for count in range(1, 10_000):
+        path = default if count == 1 else default.with_name(f"{default.name}-{count}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise UsageError(f"{default.parent} has no free name left.", next="--out DIR")
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    file = folder / "run.json"
+    if not file.is_file():
+        raise UsageError(
+            f"{folder} is not a run folder.", why="It has no run.json.", next="umecache fuse --method ume makes one"
+        )
+    try:
+        facts = json.loads(file.read_text("utf-8"))
+        if facts["format"] != FORMAT or not facts["seeds"]:
+            raise ValueError(f"format {facts['format']!r}; this version reads {FORMAT}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} can't be read.", why=f"{type(error).__name__}: {error}") from error
+    return dict(facts)
