@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from umecache.errors import UsageError
-from umecache.fusion import pairs_tiled
+from umecache.fusion import pairs_cpu, pairs_tiled
 from umecache.fusion.layers import check_choice
 from umecache.fusion.pairs_tiled import PairSpec
 
@@ -65,7 +65,20 @@ def implementation(device: torch.device, dtype: torch.dtype, impl: str | None = 
         raise UsageError(
             f"UMECACHE_PAIRS (or impl) is {asked!r}; it can be {', '.join(IMPLS)}.", next="unset UMECACHE_PAIRS"
         )
-    return "tiled", "the only one"
+    if asked == "tiled":
+        return "tiled", "asked for"
+    if device.type != "cpu":
+        unfit = f"the kernel runs on the CPU, the tensors are on {device.type}"
+    elif dtype not in pairs_cpu.DTYPES:
+        unfit = f"the kernel sums in float32, the tensors are {dtype}"
+    else:
+        found = pairs_cpu.status()
+        if found.ready:
+            return "cpu", found.reason
+        unfit = found.reason
+    if asked == "cpu":
+        raise UsageError("The pair kernel can't run here.", why=unfit + ".", next="UMECACHE_PAIRS=tiled")
+    return "tiled", unfit
 
 
 class _PairPool(torch.autograd.Function):
@@ -139,11 +152,12 @@ def pair_pool(
     """
     spec = pair_spec(pairs, aws_logit, groups_N, a_BND.shape[1])
     a_BND, b_BND, c_BND = fold_activation(a_BND, b_BND, c_BND, activation)
-    implementation(a_BND.device, a_BND.dtype, impl)
+    name, _ = implementation(a_BND.device, a_BND.dtype, impl)
+    module = pairs_cpu if name == "cpu" else pairs_tiled
     w_BD = bias_B = None
     if w_D is not None:
         batch, _, width = a_BND.shape
         w_BD = w_D.expand(batch, width)
         bias_B = w_D.new_zeros(batch) if bias is None else bias.reshape(-1).expand(batch)
-    f_BD: Tensor = _PairPool.apply(a_BND, b_BND, c_BND, mask_BN, w_BD, bias_B, spec, pairs_tiled)
+    f_BD: Tensor = _PairPool.apply(a_BND, b_BND, c_BND, mask_BN, w_BD, bias_B, spec, module)
     return f_BD
