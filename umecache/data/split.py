@@ -81,8 +81,8 @@ def divide_split(
     if not 0 < fraction < 1:
         raise UsageError(f"--fraction {fraction} leaves nothing to divide.", why="It must lie between 0 and 1.")
     others = {name: files for name, files in dataset.files.items() if name != split}
-    _check_names(names, others)
     source = dataset.split(split)
+    _check_names(names, others)
     ids = [q.id for q in source.questions] if by == "question" else list(source.image_ids)
     if len(ids) < 2:
         raise DataError(f"The split {split!r} of {source.folder} has one {by}; nothing can be held out.")
