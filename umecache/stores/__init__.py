@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     )
     from umecache.stores.fingerprint import diff_facts, fingerprint, recipe8, recipe_hash
     from umecache.stores.reader import Store, open_store
-    from umecache.stores.writer import ShardWriter, Writer, open_writer
+    from umecache.stores.shard import ShardWriter
+    from umecache.stores.writer import Writer, open_writer
 
 _HOME = {
     "StoreDamaged": "errors",
@@ -42,7 +43,7 @@ _HOME = {
     "recipe_hash": "fingerprint",
     "Store": "reader",
     "open_store": "reader",
-    "ShardWriter": "writer",
+    "ShardWriter": "shard",
     "Writer": "writer",
     "open_writer": "writer",
 }

@@ -14,16 +14,19 @@ names) or a true one.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from umecache.stores.errors import StoreDamaged, StoreWriteFailed
 from umecache.stores.files import (
     WORK,
+    canonical,
     fsync_dir,
     make_dirs,
     pretty,
@@ -105,8 +108,26 @@ class Work:
             self._done[k] = receipt
         return receipt if valid else None
 
-    def finished(self) -> list[int]:
-        """Shards that have a receipt, valid or not; cheap."""
+    def exists(self) -> bool:
+        """Whether a plan was published."""
+        return (self.folder / "plan.json").is_file()
+
+    def note_origin(self, origin: Any) -> None:
+        """Remember that a run with other versions or settings than the first one's writes shards too."""
+        data = canonical(origin)
+        folder = self.folder / "origins"
+        make_dirs(folder)
+        final = folder / f"{hashlib.sha256(data).hexdigest()}.json"
+        if not final.exists():
+            replace_file(final, data, scratch=self.tmp)
+
+    def other_origins(self) -> list[Any]:
+        """What `note_origin` remembers, in a fixed order."""
+        folder = self.folder / "origins"
+        return [read_json(folder / name) for name in sorted(_listdir(folder))]
+
+    def signed(self) -> list[int]:
+        """Shards that have a receipt, valid or not; one listing."""
         names = [name for name in _listdir(self.path / "receipts") if name.endswith(".json")]
         return sorted(int(name[:-5]) for name in names if name[:-5].isdigit())
 
@@ -129,16 +150,7 @@ class Work:
             folders.add(final.parent)
         for folder in sorted(folders):
             fsync_dir(folder)
-        whole = Receipt(
-            receipt.shard,
-            receipt.start,
-            receipt.rows,
-            receipt.ids,
-            receipt.crc32c,
-            receipt.outliers,
-            receipt.failures,
-            facts,
-        )
+        whole = replace(receipt, files=facts)
         data = whole.to_json()
         replace_file(self.path / receipt_name(receipt.shard), data, scratch=self.tmp)
         self._done[receipt.shard] = parse_receipt(data, self.path / receipt_name(receipt.shard))

@@ -40,7 +40,7 @@ DECODE = {
 """What the manifest says about reading each dtype with any tool."""
 
 OUTLIER_ERROR = 0.05
-"""A token is an outlier where int8 steps would move its values, the largest 1 % aside, by more than this (RMS / RMS)."""
+"""A token is an outlier where int8 steps would move its values, the largest 1 % aside, by more than this (RMS)."""
 
 
 @dataclass(frozen=True, slots=True)

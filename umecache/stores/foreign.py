@@ -66,7 +66,7 @@ def zarr_rows(path: Path, name: str) -> Rows:
     def load(k: int) -> Shard:
         return Decoded(meta.shape[0], read)
 
-    return Rows(path, max(meta.shape[0], 1), 1, load)
+    return Rows(path, max(meta.shape[0], 1), 1, load, np.empty((0, meta.shape[1]), meta.dtype))
 
 
 def zarr_vector(path: Path, name: str) -> NDArray[Any]:

@@ -112,7 +112,7 @@ class Hdf5Format:
                 return [str(value) for value in values.asstr()[:]]
 
         if manifest is None:
-            tokens = _foreign(index, shape)
+            tokens = _foreign(index, shape, found)
             return Columns(
                 load_ids, start, length, lambda: None, shape[0], shape[1], dtype, tokens, None, None, max(shape[0], 1)
             )
@@ -309,7 +309,7 @@ def _rows(
                 raise StoreDamaged(f"{path_k}: {name!r} is laid out in a way that is not read.")
         return h5_rows(path_k, name, used[k], row_shape[0] if row_shape else 1, buffer.size)
 
-    return Rows(path, shard_rows, len(used), load)
+    return Rows(path, shard_rows, len(used), load, np.empty((0, *row_shape), dtype))
 
 
 class _Outliers:
@@ -356,7 +356,7 @@ def _chunks(data: Any, path: Path, file_size: int) -> tuple[NDArray[np.int64], N
     return np.asarray(rows, np.int64), np.asarray(offsets, np.int64)
 
 
-def _foreign(index: Path, shape: tuple[int, int]) -> Rows:
+def _foreign(index: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> Rows:
     """`tokens` of a file that something else wrote: mapped where its layout allows, else read by h5py."""
     import h5py
 
@@ -382,7 +382,7 @@ def _foreign(index: Path, shape: tuple[int, int]) -> Rows:
                 justify(data.chunks[0] * data.chunks[1] * data.dtype.itemsize, stored, index)
         return h5_rows(index, "tokens", shape[0], shape[1], stored)
 
-    return Rows(index, max(shape[0], 1), 1, load)
+    return Rows(index, max(shape[0], 1), 1, load, np.empty((0, shape[1]), dtype))
 
 
 def _source_size(index: Path, source: Any) -> int:

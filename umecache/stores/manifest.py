@@ -25,6 +25,22 @@ MANIFEST = "manifest.json"
 FORMATS = ("zarr", "hdf5")
 COMPRESSIONS = (None, "zstd", "gzip")
 
+COMPUTED = frozenset(
+    {
+        "format_version",
+        "umecache_version",
+        "fingerprint",
+        "recipe_hash",
+        "records",
+        "distinct",
+        "tokens",
+        "dim",
+        "dtype",
+    }
+    | {"stored_dtype", "decode", "outlier_tokens", "id_type", "failures", "format", "compression", "layout"}
+)
+"""Fields that follow from the plan and the receipts; all others are facts that the caller gave."""
+
 _LIMIT = 1 << 62  # counts beyond this can't be meant
 T = TypeVar("T")
 
@@ -51,13 +67,14 @@ def build_manifest(
         outliers: tokens that int8 keeps exactly.
     """
     told = {key: facts.get(key) for key in ("model", "modality", "dataset", "grid", "recipe", "origin")}
+    rest = {key: value for key, value in facts.items() if key not in told and key not in COMPUTED}
     return {
         "format_version": FORMAT_VERSION,
-        "umecache_version": _version(),
+        "umecache_version": facts.get("umecache_version") or _version(),
         "fingerprint": fingerprint,
         "recipe_hash": recipe_hash,
         **told,
-        **{key: value for key, value in facts.items() if key not in told},
+        **rest,
         "records": len(plan.ids),
         "distinct": len(plan.first),
         "tokens": plan.tokens,
@@ -77,6 +94,12 @@ def build_manifest(
             "shards": list(shards),
         },
     }
+
+
+def given(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that `build_manifest` was given, so that a converted or repaired store tells the same."""
+    facts = {key: value for key, value in manifest.items() if key not in COMPUTED}
+    return {**facts, "umecache_version": manifest.get("umecache_version")}
 
 
 def _version() -> str:

@@ -4,8 +4,8 @@
     store[25]                             # [T, D]; a view for float16 and float32
     tokens_BTD, mask_BT = store.batch([25, 30, 25])
 
-Opening reads the manifest and asks for the size of each shard, nothing more: ids and places are mapped, a shard when its
-first record is asked for. A Store may be used from threads, after a fork and in spawned workers (it pickles as
+Opening reads the manifest and asks for the size of each shard, nothing more: ids and places are mapped, and a shard is
+when its first record is asked for. A Store may be used from threads, after a fork and in spawned workers (it pickles as
 its path); all of them share one page cache.
 
 Letters: n ids, B records of a batch, T tokens, D width.
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umecache.stores.commit import is_sealed
-from umecache.stores.dtypes import decode_into, decoded_dtype
+from umecache.stores.dtypes import Stored, decode_into, decoded_dtype
 from umecache.stores.errors import StoreDamaged, StoreError, StoreIncomplete, StoreMismatch, StoreMissing, UnknownId
 from umecache.stores.files import WORK, inside, read_json, size_of
 from umecache.stores.formats import find_format, load_format
@@ -47,7 +47,10 @@ def open_store(path: str | Path) -> Store:
         if not text.startswith("file://"):
             raise StoreError(f"{text} is not on this machine.", next=f"umecache store pull {text} DIR, then open DIR.")
         text = text[7:]
-    return Store(Path(text))
+    found = Path(text)
+    if found.name == "index.h5" and (found.parent / MANIFEST).is_file():
+        found = found.parent  # the index of an HDF5 store, named by its file
+    return Store(found)
 
 
 class Store:
@@ -64,23 +67,24 @@ class Store:
         failures: reason by id.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lenient: bool = False) -> None:
+        # lenient: open in spite of damaged shards, as `verify` must
         self.path = path.resolve()
         root = self.path
         ours = (root / MANIFEST).is_file()
-        if not ours or not is_sealed(root):
+        if not lenient and not (ours and is_sealed(root)):
             _refuse_unfinished(root)
         try:
-            self._open(root, ours)
+            self._open(root, ours, lenient)
         except OSError as error:
             raise StoreDamaged(f"{root} can't be read.", why=f"{error.strerror or error}.") from error
 
-    def _open(self, root: Path, ours: bool) -> None:
+    def _open(self, root: Path, ours: bool, lenient: bool) -> None:
         manifest = read_manifest(root) if ours else None
         opener = load_format(manifest["format"]) if manifest else find_format(root)
         if not opener.detect(root):
             raise StoreDamaged(f"{root} lacks the index of its {opener.name} format.")
-        if manifest:
+        if manifest and not lenient:
             _check_shards(root, manifest)
         columns = opener.columns(root, manifest)
         if manifest and not (
@@ -239,17 +243,11 @@ class Store:
     def _raw(self, row: int) -> NDArray[Any]:
         return self._read(int(self._start[row]), int(self.lengths[row]))
 
-    def scale(self, name: Id) -> NDArray[np.float32] | None:
-        """The scale of each token of one id [T], for int8; None for the other dtypes."""
-        row = self._row(name)
-        if self._columns.scale is None:
-            return None
-        return self._columns.scale.read(int(self._start[row]), int(self.lengths[row]))
-
-    def exact(self, name: Id) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
-        """The outlier tokens of one id for int8: rows within the record [m] and values [m, D]; None otherwise."""
-        row = self._row(name)
-        return self._exact(int(self._start[row]), int(self.lengths[row]))
+    def stored(self, start: int, length: int) -> Stored:
+        """Everything that is stored for the rows `start` to `start + length` of one record, as views where possible."""
+        scale = None if self._columns.scale is None else self._columns.scale.read(start, length)
+        rows, values = self._exact(start, length) or (None, None)
+        return Stored(self._read(start, length), scale, rows, values)
 
     def _exact(self, start: int, length: int) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
         if self._columns.outliers is None:
@@ -262,12 +260,10 @@ class Store:
 
     def _decode(self, row: int, out_TD: NDArray[Any]) -> None:
         """Decode the record at a position into `out_TD` [T, D]."""
-        start, length = int(self._start[row]), int(self.lengths[row])
-        scale = None if self._columns.scale is None else self._columns.scale.read(start, length)
-        decode_into(out_TD, self.dtype, self._read(start, length), scale)
-        exact = self._exact(start, length)
-        if exact is not None and len(exact[0]):
-            out_TD[exact[0]] = exact[1]
+        stored = self.stored(int(self._start[row]), int(self.lengths[row]))
+        decode_into(out_TD, self.dtype, stored.tokens, stored.scale)
+        if stored.exact_rows is not None and len(stored.exact_rows):
+            out_TD[stored.exact_rows] = stored.exact
 
     def batch(
         self, ids: Sequence[Id] | NDArray[np.int64], out: NDArray[Any] | None = None, pad_to: int | None = None
@@ -300,7 +296,9 @@ class Store:
             raise StoreDamaged(f"{self.path} lists a negative length.", next=f"umecache store verify {self.path}")
         if out is None:
             width = max(longest, 1) if pad_to is None else pad_to
-            self._justify(longest, len(rows))
+            if longest:  # a lying length must not make us allocate: the longest record has to be there
+                at = int(length_B.argmax())
+                self._read(int(self._start[rows[at]]), longest)
             if longest <= width:
                 out = np.empty((len(rows), width, self.dim), self._decoded)
         else:
@@ -322,13 +320,13 @@ class Store:
                 self._decode(row, out_TD[:length])
         return out, np.arange(width) < length_B[:, None]
 
-    def _justify(self, longest: int, records: int) -> None:
-        # A lying length must not make us allocate: no record is longer than the rows that shards hold.
-        if longest > self._columns.shard_rows:
-            raise StoreDamaged(
-                f"{self.path} lists a record of {longest} tokens; a shard holds {self._columns.shard_rows}.",
-                next=f"umecache store verify {self.path}",
-            )
+    def map_shard(self, k: int) -> None:
+        """Make shard k ready, which checks its index; raises StoreDamaged. Records do this when they are first read."""
+        self._columns.tokens.shard(k)
+        if self._columns.scale is not None:
+            self._columns.scale.shard(k)
+        if self._columns.outliers is not None:
+            self._columns.outliers(k)
 
     def ids_at(self, rows: Iterable[int]) -> list[Id]:
         """Ids at positions, as Python values."""

@@ -1,10 +1,11 @@
 """Receipts: a shard is done when its receipt says so, and the receipt is the last thing written.
 
     receipts/000003.json
-    {"format_version": 1, "shard": 3, "start": 110784, "rows": 36928, "ids": [...], "crc32c": [...],
+    {"format_version": 1, "shard": 3, "start": 110784, "rows": 36928, "ids": [...], "tokens": [...], "crc32c": [...],
      "outliers": 0, "failures": [], "files": [{"path": "tokens/c/3/0", "bytes": 56737796, "sha256": "..."}]}
 
-`ids` names the first id of each record in stored order, `crc32c` (hex) is over its stored bytes: tokens, then for int8
+A receipt explains its shard without any other file: `ids` names the first id of each record in stored order, `tokens`
+its rows (so records can be found by adding up), `crc32c` (hex) is over its stored bytes: tokens, then for int8
 its scales, its outliers' row numbers (int64) and values; null for an input that failed.
 """
 
@@ -52,6 +53,7 @@ class Receipt:
     start: int  # first row
     rows: int
     ids: tuple[int | str, ...]
+    tokens: tuple[int, ...]  # planned rows of each record
     crc32c: tuple[str | None, ...]
     outliers: int
     failures: tuple[Failure, ...]
@@ -66,6 +68,7 @@ class Receipt:
                 "start": self.start,
                 "rows": self.rows,
                 "ids": list(self.ids),
+                "tokens": list(self.tokens),
                 "crc32c": list(self.crc32c),
                 "outliers": self.outliers,
                 "failures": [{"record": f.record, "reason": f.reason, "sha256": f.sha256} for f in self.failures],
@@ -93,11 +96,13 @@ def parse_receipt(data: bytes, file: Path) -> Receipt:
     document = parse_json(data, file)
     if document.get("format_version") != FORMAT_VERSION:
         raise StoreDamaged(f"{file} is a receipt of another version.")
-    ids, crcs = take(document, "ids", list, file), take(document, "crc32c", list, file)
-    if len(ids) != len(crcs) or any(type(name) not in (int, str) for name in ids):
+    ids, tokens, crcs = (take(document, key, list, file) for key in ("ids", "tokens", "crc32c"))
+    if not len(ids) == len(crcs) == len(tokens) or any(type(name) not in (int, str) for name in ids):
         raise StoreDamaged(f"{file} lists ids that are none.")
     if any(crc is not None and (type(crc) is not str or len(crc) != 8) for crc in crcs):
         raise StoreDamaged(f"{file} lists checksums that are none.")
+    if any(type(n) is not int or n < 1 for n in tokens) or sum(tokens) != count(document, "rows", file):
+        raise StoreDamaged(f"{file} lists records that don't fill its rows.")
     failures = [
         Failure(count(row, "record", file), take(row, "reason", str, file), _sha256(row, file, optional=True))
         for row in rows_of(document, "failures", file)
@@ -109,6 +114,7 @@ def parse_receipt(data: bytes, file: Path) -> Receipt:
         start=count(document, "start", file),
         rows=count(document, "rows", file),
         ids=tuple(ids),
+        tokens=tuple(tokens),
         crc32c=tuple(crcs),
         outliers=count(document, "outliers", file),
         failures=tuple(failures),

@@ -41,10 +41,14 @@ class Rows:
         shard_rows: S; a record never crosses a multiple of it.
         shards: how many there are.
         load: makes shard k readable; raises StoreDamaged.
+        empty: what a record of no rows looks like, [0, D].
     """
 
-    def __init__(self, path: Path, shard_rows: int, shards: int, load: Callable[[int], Shard]) -> None:
+    def __init__(
+        self, path: Path, shard_rows: int, shards: int, load: Callable[[int], Shard], empty: NDArray[Any]
+    ) -> None:
         self._path, self._shard_rows, self._shards, self._load = path, shard_rows, shards, load
+        self._empty = empty
         self._views: dict[int, Shard] = {}
 
     def read(self, start: int, n: int) -> NDArray[Any]:
@@ -53,6 +57,8 @@ class Rows:
         Raises:
             StoreDamaged: they lie outside the stored rows, or their shard is damaged.
         """
+        if n == 0:
+            return self._empty
         k = start // self._shard_rows
         view = self._views.get(k)
         if view is None:

@@ -323,7 +323,7 @@ def _rows(path: Path, meta: ArrayMeta, used: list[int] | None) -> Rows:
 
         return Decoded(len(index) * chunk, zstd_chunks(buffer, index, dtype, row_shape, chunk, file, strict=strict))
 
-    return Rows(path, rows, shards, load)
+    return Rows(path, rows, shards, load, np.empty((0, *row_shape), dtype))
 
 
 class _Outliers:
