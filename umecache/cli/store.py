@@ -1,0 +1,290 @@
+"""`umecache store`: look after feature stores.
+
+    umecache store ls
+    umecache store info vqa-v2/bert-3f9a1c02/val
+    umecache store verify stores/vqa-v2/bert-3f9a1c02/val --sample 5%
+    umecache store diff A B
+    umecache store convert A B --format hdf5
+
+A store is named by its folder, or by its path below UMECACHE_HOME/stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from umecache.cli.output import emit, reporter
+from umecache.errors import UsageError
+from umecache.home import stores_home
+
+if TYPE_CHECKING:
+    from umecache.stores.verify import Verification
+
+app = typer.Typer(help="List, check, compare and convert feature stores.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="A store's folder, or its path below UMECACHE_HOME/stores.")
+]
+
+SHOWN_IDS = 10  # of a damaged shard, in words; --json names them all
+
+
+@app.command()
+def ls(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to look; by default UMECACHE_HOME/stores.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the stores of a folder, finished and unfinished.
+
+    Example:
+
+        umecache store ls /data/stores
+    """
+    from umecache.stores.catalog import find_stores, info
+    from umecache.stores.errors import StoreError
+
+    root = folder or stores_home()
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", next="umecache store ls lists UMECACHE_HOME/stores.")
+    rows: list[dict[str, Any]] = []
+    for path in find_stores(root):
+        try:
+            rows.append(info(path))
+        except StoreError as error:
+            # One broken store must not hide the others.
+            rows.append(
+                {"path": str(path), "complete": False, "bytes": None, "records": None, "error": error.as_json()}
+            )
+    emit({"folder": str(root), "stores": rows}, json=json, words=lambda: _list_words(root, rows))
+
+
+@app.command()
+def info(store: StoreArgument, json: Json = False) -> None:
+    """Tell what a store holds: model, recipe, inputs, dtype, size, failures.
+
+    Example:
+
+        umecache store info vqa-v2/bert-3f9a1c02/val
+    """
+    from umecache.stores.catalog import info as read_info
+
+    facts = read_info(_find(store))
+    emit(facts, json=json, words=lambda: _info_words(facts))
+
+
+@app.command()
+def verify(
+    store: StoreArgument,
+    sample: Annotated[
+        str | None, typer.Option("--sample", help="Check only a random share of the records, such as 5%.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.0, help="Stop after this time; implies --sample 100%.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check every byte of a store; exit status 1 where damage is found.
+
+    Example:
+
+        umecache store verify vqa-v2/bert-3f9a1c02/val --sample 5%
+    """
+    from umecache.stores.catalog import info as read_info
+    from umecache.stores.errors import StoreDamaged
+    from umecache.stores.verify import verify as check
+
+    share = _share(sample) if sample is not None else 1.0 if seconds is not None else None
+    path = _find(store)
+    try:
+        total = read_info(path)["bytes"] * (share or 1)
+    except StoreDamaged:  # that is what verify is going to tell
+        total = None
+    with reporter(json).task(f"verify {path.name}", total, "bytes") as task:
+        found = check(path, sample=share, seconds=seconds, tick=task.advance)
+    document = {
+        "ok": found.ok,
+        "records": found.records,
+        "checked": found.checked,
+        "damaged": [damage.as_json() for damage in found.damaged],
+        "path": found.path,
+    }
+    emit(document, json=json, words=lambda: _verify_words(found, share))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A store.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another store.")],
+    json: Json = False,
+) -> None:
+    """Name the facts in which two stores differ: recipe, inputs, versions, format, values.
+
+    Example:
+
+        umecache store diff vqa-v2/bert-3f9a1c02/val /mnt/other/bert/val
+    """
+    from umecache.stores.catalog import diff as compare
+
+    paths = _find(a), _find(b)
+    found = compare(*paths)
+
+    def words() -> None:
+        same = "same recipe, same inputs" if found.same else "not the same features"
+        typer.echo(f"{paths[0]}\n{paths[1]}\n{'equal' if found.same else 'different'} fingerprints: {same}")
+        for line in found.lines:
+            typer.echo(f"  {line}")
+        if not found.lines:
+            typer.echo("  no difference")
+
+    emit({**found.as_json(), "a": str(paths[0]), "b": str(paths[1])}, json=json, words=words)
+
+
+@app.command()
+def convert(
+    store: StoreArgument,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The new store's folder.")],
+    format: Annotated[str | None, typer.Option("--format", help="zarr or hdf5; by default as it is.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float16, float32, bfloat16 or int8; by default as it is.")
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option("--compression", help="zstd (zarr) or gzip (hdf5); by default none: read by mapping.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a store anew in another format, dtype or compression. With the same dtype nothing is lost.
+
+    Example:
+
+        umecache store convert vqa-v2/bert-3f9a1c02/val /data/bert-hdf5/val --format hdf5
+    """
+    from umecache.stores.catalog import info as read_info
+    from umecache.stores.convert import convert as write
+
+    path = _find(store)
+    total = read_info(path).get("distinct")
+    with reporter(json).task(f"convert {path.name}", total, "records") as task:
+        facts = write(path, target, format=format, dtype=dtype, compression=compression, tick=task.advance)
+
+    def words() -> None:
+        how = "nothing is lost" if facts["lossless"] else f"values are now {facts['dtype']}: another recipe"
+        typer.echo(f"{facts['path']}: {facts['format']}, {facts['dtype']}, {_size(facts['bytes'])}; {how}")
+
+    emit(facts, json=json, words=words)
+
+
+def _find(ref: str) -> Path:
+    """The store that the user means: a folder, a path below the stores' home, or the only store in either."""
+    from umecache.stores.catalog import find_stores
+
+    for path in (Path(ref).expanduser(), stores_home() / ref):
+        if not path.exists():
+            continue
+        if path.is_file() or any(
+            (path / name).exists() for name in ("manifest.json", "zarr.json", "index.h5", "CHECKSUMS")
+        ):
+            return path
+        inside = list(find_stores(path))
+        if len(inside) == 1:
+            return inside[0]
+        if inside:
+            named = ", ".join(str(found) for found in inside[:5])
+            raise UsageError(f"{path} holds {len(inside)} stores.", why=f"They are {named}.", next="Name one of them.")
+        return path
+    raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {stores_home()}.", next="umecache store ls")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(
+            f"--sample {text!r} is no share.", why="It is more than 0 and at most 100%.", next="--sample 5%"
+        )
+    return share
+
+
+def _size(size: float | None) -> str:
+    if size is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "?"
+
+
+def _state(facts: Mapping[str, Any]) -> str:
+    if "error" in facts:
+        return str(facts["error"]["what"])
+    if facts["complete"]:
+        failed = len(facts.get("failures") or ())
+        return f"complete, {failed} failed" if failed else "complete"
+    return f"not complete: {facts.get('shards_done', '?')} of {facts.get('shards', '?')} shards"
+
+
+def _list_words(root: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        typer.echo(f"No stores below {root}. Next: umecache extract --model bert")
+        return
+    for facts in rows:
+        path = Path(facts["path"])
+        name = path.relative_to(root) if path.is_relative_to(root) and path != root else path
+        size = f"{_count(facts['records'])} records, {_size(facts['bytes'])}"
+        kind = " ".join(str(facts.get(key) or "") for key in ("format", "dtype")).strip()
+        typer.echo(f"{name}  {size}, {kind + ', ' if kind else ''}{_state(facts)}")
+
+
+def _info_words(facts: Mapping[str, Any]) -> None:
+    failures = facts.get("failures") or []
+    rows: list[tuple[str, Any]] = [
+        ("path", facts["path"]),
+        ("state", _state(facts)),
+        ("model", facts.get("model")),
+        ("modality", facts.get("modality")),
+        ("records", f"{_count(facts['records'])} ids, {_count(facts.get('distinct'))} stored"),
+        ("tokens", f"{_count(facts.get('tokens'))} of width {facts.get('dim')}"),
+        ("stored as", " ".join(str(facts[key]) for key in ("format", "dtype", "compression") if facts.get(key))),
+        ("size", _size(facts["bytes"])),
+        ("created", facts.get("created")),
+        ("fingerprint", facts.get("fingerprint")),
+    ]
+    for group in ("dataset", "grid", "recipe", "origin"):
+        value = facts.get(group)
+        rows += [(f"{group}.{key}", item) for key, item in value.items()] if isinstance(value, dict) else []
+    rows += [("failed", f"{row['id']}: {row['reason']}") for row in failures[:SHOWN_IDS]]
+    if len(failures) > SHOWN_IDS:
+        rows.append(("failed", f"... {len(failures) - SHOWN_IDS} more; --json lists them"))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        if value is not None:
+            typer.echo(f"{name:<{width}}  {value}")
+
+
+def _verify_words(found: Verification, share: float | None) -> None:
+    how = "every byte" if share is None else f"a sample of {found.checked:,} records"
+    if found.ok:
+        typer.echo(f"{found.path}: sound, {found.records:,} records ({how} checked)")
+        return
+    typer.echo(f"{found.path}: DAMAGED ({how} checked)")
+    for damage in found.damaged:
+        ids = ", ".join(str(name) for name in damage.ids[:SHOWN_IDS])
+        more = f", ... {len(damage.ids) - SHOWN_IDS} more" if len(damage.ids) > SHOWN_IDS else ""
+        where = "" if damage.shard is None else f"shard {damage.shard}: "
+        typer.echo(f"  {where}{damage.reason}" + (f" Damaged ids: {ids}{more}" if ids else ""))
+    typer.echo(f"Next: umecache store repair {found.path}")
