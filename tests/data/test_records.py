@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from umecache.data import records
-from umecache.data.records import is_id, kind_of, read_records
+from umecache.data.records import is_id, kind_of, many, read_records
 from umecache.errors import DataError
 
 JSON = st.recursive(
@@ -156,3 +156,4 @@ def test_kinds_in_words() -> None:
         "an object",
     ]
     assert len(kind_of("x" * 1000)) < 60
+    assert [many(n, "question") for n in (0, 1, 1234)] == ["0 questions", "1 question", "1,234 questions"]

@@ -92,7 +92,7 @@ def test_written_once_each_in_file_order(tmp_path: Path, write_folder: Callable[
 def test_not_written_where_a_question_has_no_prediction(tmp_path: Path, write_folder: Callable[..., Path]) -> None:
     split = open_dataset(write_folder(val=3)).split("val")
     path = tmp_path / "results.json"
-    with pytest.raises(DataError, match=r"2 questions .* no prediction \(first: question_id 1\)"):
+    with pytest.raises(DataError, match=r"2 questions .* lack a prediction \(first: question_id 1\)"):
         write_results(path, {2: "b"}, split)
     assert not path.exists()
     path.mkdir()

@@ -122,7 +122,16 @@ def get(
                 status = "fetched"
             else:
                 status = "present"
-        done.append(Fetched(archive.name, note["url"], status, note["bytes"], note["sha256"], dict(archive.contents)))
+        done.append(
+            Fetched(
+                archive=archive.name,
+                status=status,
+                url=note["url"],
+                bytes=note["bytes"],
+                sha256=note["sha256"],
+                contents=dict(archive.contents),
+            )
+        )
     return folder, done
 
 

@@ -74,6 +74,11 @@ def kind_of(value: object) -> str:
     return _short(json.dumps(value))
 
 
+def many(count: int, noun: str) -> str:
+    """A count with its noun: "1 question", "1,234 questions"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from umecache.data.dataset import Split
 from umecache.data.files import write_text
-from umecache.data.records import is_id, kind_of, read_records
+from umecache.data.records import is_id, kind_of, many, read_records
 from umecache.errors import DataError
 
 
@@ -48,7 +48,7 @@ def read_results(path: str | Path) -> dict[int, str]:
         raise DataError(f"{path}, {wrong[0]}{more}.", why='The format is [{"question_id": 1, "answer": "yes"}, ...].')
     if doubled:
         raise DataError(
-            f"{path} answers {len(set(doubled)):,} questions more than once (first: question_id {doubled[0]}).",
+            f"{path} answers {many(len(set(doubled)), 'question')} more than once (first: question_id {doubled[0]}).",
             why="The challenge's format has each question once.",
         )
     return answers
@@ -63,7 +63,7 @@ def write_results(path: str | Path, predictions: Mapping[int, str], split: Split
     missing = [question.id for question in split.questions if question.id not in predictions]
     if missing:
         raise DataError(
-            f"{len(missing):,} questions of the split {split.name!r} have no prediction "
+            f"{many(len(missing), 'question')} of the split {split.name!r} lack a prediction "
             f"(first: question_id {missing[0]}), so {path} was not written."
         )
     records = [{"question_id": question.id, "answer": predictions[question.id]} for question in split.questions]

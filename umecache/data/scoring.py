@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 
 from umecache.data.dataset import Split
 from umecache.data.normalize import clean, normalize, remove_punctuation
+from umecache.data.records import many
 from umecache.data.results import read_results, write_results
 from umecache.errors import DataError, UnknownName
 
@@ -169,7 +170,7 @@ def _compare_ids(
     if unknown:
         also = f", and misses {len(missing):,} of its {len(questions):,} questions" if missing else ""
         raise DataError(
-            f"{source} answers {len(unknown):,} questions that {where} doesn't have "
+            f"{source} answers {many(len(unknown), 'question')} that {where} doesn't have "
             f"(first: question_id {unknown[0]}){also}.",
             why="It may belong to another split.",
             next="name the split it is for with --split",
