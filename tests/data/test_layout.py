@@ -154,3 +154,12 @@ def test_toml_that_can_not_be_read(tmp_path: Path, write_json: Callable[[Path, A
     latin.write_bytes('name = "é"'.encode("latin-1"))
     with pytest.raises(DataError, match="no proper TOML"):
         find_splits(latin.parent)
+
+
+def test_the_example_of_the_documentation(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    (tmp_path / "dataset.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    name, splits = find_splits(tmp_path)
+    assert name == "vqa-v2-text" and list(splits) == ["train", "val"]
+    assert splits["val"].questions == Path("/shared/vqa/val_q.json") and splits["val"].annotations is None
+    assert splits["val"].images == (Path("/shared/coco/val2014"), tmp_path / "extra")

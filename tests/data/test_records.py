@@ -141,6 +141,42 @@ def test_a_record_without_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: 
     assert read_bytes < 2000
 
 
+class Seen:
+    """A reporter that adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str, float | None]] = []
+        self.done = 0.0
+
+    def task(self, label: str, total: float | None, unit: str = "items") -> Any:
+        self.tasks.append((label, total))
+        return self
+
+    def advance(self, n: float = 1, **facts: object) -> None:
+        self.done += n
+
+    def say(self, line: str) -> None: ...
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["q.json", "q.json.gz"])
+def test_large_files_show_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / name
+    text = json.dumps({"questions": [{"a": n} for n in range(5000)]}).encode()
+    path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    small, large = Seen(), Seen()
+    assert len(list(read_records(path, "questions", reporter=small))) == 5000
+    monkeypatch.setattr(records, "_LARGE", 1000)
+    assert len(list(read_records(path, "questions", reporter=large))) == 5000
+    assert small.tasks == []
+    assert large.tasks == [(f"reading {name}", path.stat().st_size / 1e6)]
+    assert large.done == pytest.approx(path.stat().st_size / 1e6)
+
+
 def test_ids() -> None:
     assert all(map(is_id, (0, 1, 2**63 - 1)))
     assert not any(map(is_id, (-1, 2**63, True, False, 1.0, "1", None, [1])))

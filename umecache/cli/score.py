@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from umecache.cli.output import emit
+from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def score(
     predictions = read_results(results)
     scores = score_predictions(
         predictions,
-        open_dataset(data).split(split),
+        open_dataset(data).split(split, reporter=reporter(json)),
         protocol=protocol,
         allow_missing=allow_missing,
         source=str(results),

@@ -22,6 +22,7 @@ from umecache.data.layout import SplitFiles, find_splits, read_toml
 from umecache.data.records import is_id, kind_of, read_records
 from umecache.errors import DataError, UnknownName, UsageError
 from umecache.home import data_home
+from umecache.reporting import Reporter
 
 DEFAULT = "vqa-v2"
 ANSWERS = 10  # human answers of a question
@@ -125,7 +126,9 @@ class Dataset:
         """The names of the splits."""
         return tuple(self.files)
 
-    def split(self, name: str, *, limit: int | None = None, annotations: bool = True) -> Split:
+    def split(
+        self, name: str, *, limit: int | None = None, annotations: bool = True, reporter: Reporter | None = None
+    ) -> Split:
         """Read a split.
 
         Args:
@@ -133,6 +136,7 @@ class Dataset:
             limit: only the first questions; the files are read no further than needed, so what comes after goes
                 unchecked.
             annotations: whether to read the answers, where the split has any.
+            reporter: shows how far large files are.
 
         Raises:
             UnknownName: the data has no such split.
@@ -141,11 +145,13 @@ class Dataset:
         if name not in self.files:
             raise UnknownName("split", name, self.files, listing=f"umecache data info {self.folder}")
         files = self.files[name]
-        questions = read_questions(files.questions, limit)
+        questions = read_questions(files.questions, limit, reporter)
         found = None
         if annotations and files.annotations is not None:
             image_ids = {question.id: question.image_id for question in questions}
-            found = read_annotations(files.annotations, image_ids, files.questions, whole=limit is None)
+            found = read_annotations(
+                files.annotations, image_ids, files.questions, whole=limit is None, reporter=reporter
+            )
         index = self._indexes.setdefault(files.images, ImageIndex(files.images))
         return Split(name, self.folder, self.name, questions, found, index)
 
@@ -173,7 +179,7 @@ def open_dataset(ref: str | Path | None) -> Dataset:
     return Dataset(name, path, files)
 
 
-def read_questions(path: Path, limit: int | None = None) -> list[Question]:
+def read_questions(path: Path, limit: int | None = None, reporter: Reporter | None = None) -> list[Question]:
     """The questions of a file, in its order; the first `limit` of them.
 
     Raises:
@@ -184,7 +190,7 @@ def read_questions(path: Path, limit: int | None = None) -> list[Question]:
     questions: list[Question] = []
     seen: set[int] = set()
     texts: dict[str, str] = {}  # a third of VQA's questions repeat another
-    for number, record in read_records(path, "questions"):
+    for number, record in read_records(path, "questions", reporter=reporter):
         question_id, image_id = _id(path, number, record, "question_id"), _id(path, number, record, "image_id")
         text = record.get("question")
         if type(text) is not str:
@@ -202,7 +208,12 @@ def read_questions(path: Path, limit: int | None = None) -> list[Question]:
 
 
 def read_annotations(
-    path: Path, image_ids: Mapping[int, int], questions_path: Path, *, whole: bool = True
+    path: Path,
+    image_ids: Mapping[int, int],
+    questions_path: Path,
+    *,
+    whole: bool = True,
+    reporter: Reporter | None = None,
 ) -> dict[int, Annotation]:
     """The annotations of a file by question id, in its order.
 
@@ -216,7 +227,7 @@ def read_annotations(
     """
     found: dict[int, Annotation] = {}
     memo = _Memo()
-    for number, record in read_records(path, "annotations"):
+    for number, record in read_records(path, "annotations", reporter=reporter):
         question_id = _id(path, number, record, "question_id")
         if question_id not in image_ids:
             if whole:
@@ -290,7 +301,7 @@ def _wrong_answers(path: Path, number: int, record: dict[str, Any]) -> DataError
                 f"{where}: entry {place} of answers is {found}; an object with the string `answer` is expected."
             )
     return DataError(
-        f"{where} has {len(raw)} answers; {ANSWERS} are expected.",
+        f"{where}: {len(raw)} answers; {ANSWERS} are expected.",
         why="The score compares a prediction with ten people's answers.",
         next="repeat a single reference answer ten times: accuracy is then exact match",
     )

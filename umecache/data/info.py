@@ -12,7 +12,7 @@ from typing import Any
 
 from umecache.data.answers import AnswerVocab
 from umecache.data.dataset import ANSWERS, Dataset
-from umecache.reporting import Reporter, Silent
+from umecache.reporting import Reporter
 
 CLASSES = 3129  # as `umecache fuse` takes
 
@@ -87,30 +87,27 @@ def describe(
     Raises:
         DataError: a file can't be read or holds something wrong.
     """
-    reporter = reporter or Silent()
     definition = ""
     # The split that the vocabulary is built from comes first, so that no split needs to be kept.
     order = sorted(dataset.splits, key=lambda name: (dataset.files[name].annotations is None, name != "train"))
     infos: dict[str, SplitInfo] = {}
     vocab: AnswerVocab | None = None
-    with reporter.task(f"reading {dataset.name}", len(order), "splits") as task:
-        for name in order:
-            split = dataset.split(name)
-            annotations = None if split.annotations is None else split.annotations.values()
-            if annotations is not None and vocab is None:
-                vocab = AnswerVocab.build(annotations, classes=classes, min_count=min_count, source=name)
-                definition = (
-                    "percent of a split's questions whose normalised most common answer is one of the "
-                    f"{len(vocab):,} most frequent of {name}"
-                )
-            infos[name] = SplitInfo(
-                questions=len(split.questions),
-                images=len(split.image_ids),
-                images_missing=len(split.missing_images),
-                answers=0 if annotations is None else ANSWERS * len(annotations),
-                coverage=None if annotations is None or vocab is None else round(100 * vocab.covers(annotations), 2),
+    for name in order:
+        split = dataset.split(name, reporter=reporter)
+        annotations = None if split.annotations is None else split.annotations.values()
+        if annotations is not None and vocab is None:
+            vocab = AnswerVocab.build(annotations, classes=classes, min_count=min_count, source=name)
+            definition = (
+                "percent of a split's questions whose normalised most common answer is one of the "
+                f"{len(vocab):,} most frequent of {name}"
             )
-            task.advance()
+        infos[name] = SplitInfo(
+            questions=len(split.questions),
+            images=len(split.image_ids),
+            images_missing=len(split.missing_images),
+            answers=0 if annotations is None else ANSWERS * len(annotations),
+            coverage=None if annotations is None or vocab is None else round(100 * vocab.covers(annotations), 2),
+        )
     return DataInfo(
         name=dataset.name,
         folder=str(dataset.folder),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -19,15 +20,17 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
 from umecache.errors import DataError
+from umecache.reporting import Reporter, Silent, Task
 
 MAX_ID = 2**63 - 1  # ids become int64 in feature stores
 _CHUNK = 1 << 22  # bytes per read
 _MAX_RECORD = 1 << 24  # characters; one that is longer is taken for damage
+_LARGE = 1 << 24  # bytes; reading a smaller file is over before a bar would help
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_records(
-    path: Path, key: str | None, *, header: dict[str, Any] | None = None
+    path: Path, key: str | None, *, header: dict[str, Any] | None = None, reporter: Reporter | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of the array `key` of the top-level object (None: of the top-level array), numbered from 1.
 
@@ -35,13 +38,14 @@ def read_records(
         path: a `.json` or `.json.gz` file, UTF-8.
         key: where the array is.
         header: receives the other top-level entries.
+        reporter: shows how far large files are.
 
     Raises:
         DataError: the file can't be read, is no JSON, has no such array or another kind of value in it.
     """
     try:
-        with _open(path) as file:
-            scanner = _Scanner(file, path)
+        with path.open("rb") as raw, _progress(path, raw, reporter) as task:
+            scanner = _Scanner(_Source(path, raw, task), path)
             if key is None:
                 yield from _array(scanner, "the file must hold one list")
             else:
@@ -83,8 +87,25 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _progress(path: Path, raw: IO[bytes], reporter: Reporter | None) -> Task:
+    size = os.fstat(raw.fileno()).st_size
+    shown = reporter if reporter is not None and size >= _LARGE else Silent()
+    return shown.task(f"reading {path.name}", size / 1e6, "MB")
+
+
+class _Source:
+    """Bytes of a file, unpacked where its name says that it is gzipped."""
+
+    def __init__(self, path: Path, raw: IO[bytes], task: Task) -> None:
+        self._raw, self._task, self._told = raw, task, 0
+        self._file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+
+    def read(self) -> bytes:
+        block = self._file.read(_CHUNK)
+        at = self._raw.tell()  # of the file on disk: its size is known
+        self._task.advance((at - self._told) / 1e6)
+        self._told = at
+        return block
 
 
 def _object(scanner: _Scanner, wanted: str, header: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -136,10 +157,10 @@ def _array(scanner: _Scanner, expected: str) -> Iterator[tuple[int, dict[str, An
 class _Scanner:
     """A window of decoded text that moves along the file; `json` decodes one value of it at a time."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, source: _Source, path: Path) -> None:
         self.path = path
         self.record = 0  # the one being read, for errors
-        self._file = file
+        self._source = source
         self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self._json = json.JSONDecoder(parse_constant=_refuse)
         self._text, self._at, self._before = "", 0, 0  # the window, our place in it, the characters left behind
@@ -189,7 +210,7 @@ class _Scanner:
     def _more(self) -> bool:
         if self._ended:
             return False
-        block = self._file.read(_CHUNK)
+        block = self._source.read()
         self._ended = not block
         self._before += self._at
         self._text = self._text[self._at :] + self._utf8.decode(block, final=self._ended)

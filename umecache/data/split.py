@@ -28,7 +28,7 @@ from umecache.data.layout import TOML, SplitFiles
 from umecache.data.records import read_records
 from umecache.errors import DataError, JobFailed, UnknownName, UsageError
 from umecache.home import data_home
-from umecache.reporting import Reporter, Silent, Task
+from umecache.reporting import Reporter
 
 BY = ("image", "question")
 
@@ -75,13 +75,12 @@ def divide_split(
         UsageError: a fraction that leaves a part empty, names that clash, a folder that holds something else.
         DataError: the source is wrong.
     """
-    reporter = reporter or Silent()
     if by not in BY:
         raise UnknownName("--by", by, BY, listing="umecache data split --help")
     if not 0 < fraction < 1:
         raise UsageError(f"--fraction {fraction} leaves nothing to divide.", why="It must lie between 0 and 1.")
     others = {name: files for name, files in dataset.files.items() if name != split}
-    source = dataset.split(split)
+    source = dataset.split(split, reporter=reporter)
     _check_names(names, others)
     ids = [q.id for q in source.questions] if by == "question" else list(source.image_ids)
     if len(ids) < 2:
@@ -101,14 +100,14 @@ def divide_split(
         "# by `umecache data split`. Images are referred to where they are."
     )
     toml = _toml(note, names, dataset.files[split], others)
-    with _new_folder(out) as building, reporter.task(f"dividing {dataset.name} {split}", None, "records") as task:
+    with _new_folder(out) as building:
         for kind, path in (
             ("questions", dataset.files[split].questions),
             ("annotations", dataset.files[split].annotations),
         ):
             if path is not None:
                 targets = [building / f"{kind}_{name}.json" for name in names]
-                _divide(path, kind, targets, part_of, task)
+                _divide(path, kind, targets, part_of, reporter)
         (building / TOML).write_text(toml, encoding="utf-8")
     return out, [
         Part(
@@ -126,17 +125,18 @@ def choose(ids: Iterable[int], fraction: float, seed: int) -> list[int]:
     return ranked[: min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)]
 
 
-def _divide(path: Path, kind: str, targets: Sequence[Path], part_of: Mapping[int, bool], task: Task) -> None:
+def _divide(
+    path: Path, kind: str, targets: Sequence[Path], part_of: Mapping[int, bool], reporter: Reporter | None
+) -> None:
     """Copy each record of a file to the part it belongs to; the other top-level entries (info, license) to both."""
     header: dict[str, Any] = {}
     with ExitStack() as stack:
         files = [stack.enter_context(target.open("w", encoding="utf-8")) for target in targets]
         starts = [f'{{"{kind}": [\n', f'{{"{kind}": [\n']
-        for _, record in read_records(path, kind, header=header):
+        for _, record in read_records(path, kind, header=header, reporter=reporter):
             part = part_of[record["question_id"]]
             files[part].write(starts[part] + json.dumps(record))
             starts[part] = ",\n"
-            task.advance()
         entries = "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in header.items())
         for file in files:
             file.write(f"]{entries}}}\n")

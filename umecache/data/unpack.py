@@ -70,7 +70,7 @@ def unpack(
                         shutil.copyfileobj(source, out, 1 << 20)
                     task.advance()
         for name, count in contents.items():
-            found = count_contents(scratch / name)
+            found = count_contents(scratch / name, reporter)
             if found != count:
                 raise BadArchive(f"{archive} holds {found:,} records or images in {name}; {count:,} are expected.")
         for name in contents:
@@ -84,7 +84,7 @@ def unpack(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def count_contents(path: Path) -> int | None:
+def count_contents(path: Path, reporter: Reporter | None = None) -> int | None:
     """Records of a questions or annotations file, images of a folder; None where there is none.
 
     Raises:
@@ -94,7 +94,7 @@ def count_contents(path: Path) -> int | None:
         return sum(image_id_of(entry.name) is not None for entry in path.iterdir())
     if path.is_file():
         key = "annotations" if "annotations" in path.name else "questions"
-        return sum(1 for _ in read_records(path, key))
+        return sum(1 for _ in read_records(path, key, reporter=reporter))
     return None
 
 
