@@ -121,6 +121,34 @@ def verify(
 
 
 @app.command()
+def repair(store: StoreArgument, json: Json = False) -> None:
+    """Find damaged shards and open just those again, for the extract command that made the store.
+
+    Example:
+
+        umecache store repair vqa-v2/bert-3f9a1c02/val
+    """
+    from umecache.stores.repair import reopen
+    from umecache.stores.verify import verify as check
+
+    path = _find(store)
+    found = check(path)
+    if not found.ok:
+        reopen(path, found.shards)
+    document = {"path": str(path), "ok": found.ok, "shards": found.shards, "reopened": not found.ok}
+
+    def words() -> None:
+        if found.ok:
+            typer.echo(f"{path}: sound, nothing to repair")
+            return
+        shards = ", ".join(map(str, found.shards)) or "none: only the index is written anew"
+        typer.echo(f"{path}: open again, shards to extract: {shards}")
+        typer.echo("Next: run the umecache extract command that made it; it does only these.")
+
+    emit(document, json=json, words=words)
+
+
+@app.command()
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A store.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another store.")],

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from umecache.stores.errors import StoreDamaged, StoreError
-from umecache.stores.files import inside, read_small, walk
-from umecache.stores.manifest import given
-from umecache.stores.plan import SHARD_BYTES
 from umecache.stores.reader import Store, open_store
 from umecache.stores.receipts import crc32c, read_receipt
+from umecache.stores.repair import writer_arguments
 from umecache.stores.shard import ShardWriter
-from umecache.stores.writer import FILES, Writer, open_writer
+from umecache.stores.writer import open_writer
 
 
 def convert(
@@ -51,50 +49,23 @@ def convert(
     if Path(target).resolve() == store.path:
         raise StoreError(f"{target} is the source itself.", next="Name another folder.")
     kept = dtype is None or dtype == store.dtype
-    writer = _writer(store, target, format or store.format, dtype or store.dtype, compression)
+    arguments = writer_arguments(store)
+    facts, kind = arguments["manifest"], dtype or store.dtype
+    arguments |= {
+        "manifest": {**facts, "recipe": {**facts["recipe"], "dtype": kind}},
+        "format": format or store.format,
+        "dtype": kind,
+        "compression": compression,
+    }
+    writer = open_writer(target, **arguments)
     for shard in writer.claim():
         with shard:
-            _copy(store, writer, shard, kept)
+            _copy(store, shard, kept)
         tick(len(shard.records))
     return {"lossless": kept, **writer.seal()}
 
 
-def _writer(store: Store, target: str | Path, format: str, dtype: str, compression: str | None) -> Writer:
-    """A writer with the source's plan: the same records in the same shards, so a round trip ends where it began."""
-    manifest = store.manifest
-    lengths = store.lengths.copy()
-    known: dict[int, str] = {}
-    for failure in manifest["failures"]:
-        row = int(store.rows([failure["id"]])[0])
-        lengths[row] = failure["tokens"]  # what was planned: its place stays free in the copy too
-        if not failure["tokens"]:
-            known[row] = failure["reason"]
-    digests = store.digests
-    if digests is None:
-        raise StoreDamaged(f"{store.path} lacks the digests of its inputs.")
-    facts = given({key: value for key, value in manifest.items() if key != "created"})
-    return open_writer(
-        target,
-        manifest={**facts, "recipe": {**facts["recipe"], "dtype": dtype}},
-        ids=store.ids,
-        digests=digests,
-        lengths=lengths,
-        dim=store.dim,
-        format=format,
-        dtype=dtype,
-        shard_records=[shard["records"] for shard in manifest["layout"]["shards"]] or None,
-        shard_bytes=SHARD_BYTES,
-        compression=compression,
-        failures=known,
-        files={
-            name.removeprefix(f"{FILES}/"): read_small(inside(store.path, name))
-            for name in walk(store.path)
-            if name.startswith(f"{FILES}/")
-        },
-    )
-
-
-def _copy(store: Store, writer: Writer, shard: ShardWriter, kept: bool) -> None:
+def _copy(store: Store, shard: ShardWriter, kept: bool) -> None:
     receipt = read_receipt(store.path, shard.index)
     if len(receipt.ids) != len(shard.records):
         raise StoreDamaged(f"{store.path}: the receipt of shard {shard.index} and the plan disagree.")

@@ -16,7 +16,7 @@ import os
 import stat
 import uuid
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,17 +120,30 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         StoreDamaged: the path is absolute, climbs out with `..`, or leaves through a symbolic link.
     """
-    pure = PurePosixPath(relative)
-    odd = not relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative
+    parts = relative.split("/")
+    odd = "" in parts or "." in parts or ".." in parts or "\\" in relative or "\0" in relative
+    path = root / relative
     if not odd:
-        path = root / pure
-        try:
-            odd = not path.resolve().is_relative_to(root.resolve())
-        except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, a lone surrogate
-            odd = True
+        at = str(root)
+        for part in parts:  # below the root; links in the path to the store itself are the user's own
+            at = f"{at}/{part}"
+            try:
+                linked = stat.S_ISLNK(os.lstat(at).st_mode)
+            except (OSError, ValueError):  # missing, a name too long, a lone surrogate: nothing to follow
+                break
+            if linked:
+                odd = not _stays_inside(root, path)
+                break
     if odd:
         raise StoreDamaged(f"The store {root} names a file outside itself: {relative!r}.")
     return path
+
+
+def _stays_inside(root: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        return False
 
 
 def size_of(path: Path) -> int | None:
