@@ -14,7 +14,7 @@ the device half. Nothing here knows of stores, data sets or training.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from umecache.reporting import Reporter, Silent
 
 Modality = Literal["text", "image"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -134,4 +136,5 @@ class LoadContext:
     """What a builder may need beyond its options."""
 
     cache_dir: Path | None = None  # where an encoder trained by stage one keeps its weights between runs
-    train_text: TrainText | None = None
+    train_text: TrainText | Callable[[], TrainText] | None = None  # a function, where reading it takes time
+    reporter: Reporter = field(default_factory=Silent)  # training takes minutes: somebody should be told
