@@ -74,6 +74,9 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     touch(tmp_path, "questions.json", "annotations_train.json")
     with pytest.raises(DataError, match=r"holds no data set.*dataset\.toml"):
         find_splits(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no data set.*umecache data get vqa-v2 --out"):
+        find_splits(tmp_path / "empty")
 
 
 def test_toml_rules_alone(tmp_path: Path) -> None:

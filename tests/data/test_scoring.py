@@ -131,14 +131,14 @@ def test_how_the_protocols_differ(prediction: str, answers: list[str], scores: t
 
 
 def test_sums_run_left_to_right_in_the_order_of_the_annotations() -> None:
-    # A type of 16 questions, scored 3 x 0.3 and 13 x 0: 5.625 %, a tie that the last bit of the sum decides.
-    hit, miss = annotation(["a"] + ["b"] * 9), annotation(["b"] * 5 + ["c"] * 5)
-    answers = {n: hit if n in (2, 9, 16) else miss for n in range(1, 17)}
-    total = 0.0
-    for record in answers.values():
-        total += score_question("a", record.answers)
-    scores = score_predictions(dict.fromkeys(answers, "a"), split_of(answers))
-    assert scores.overall == round(100 * total / 16, 2) == scores.per_question_type["what"]
+    # 16 questions that add up to 5.1: 31.875 %, a tie that the last bit of the sum decides. Left to right it is above;
+    # backwards, or added up exactly, below.
+    people = [["b"] * 5 + ["c"] * 5] * 10 + [["a"] * 2 + ["b"] * 8] + [["a"] * 3 + ["b"] * 7] * 5
+    for ordered, overall in ((people, 31.88), (people[::-1], 31.87)):
+        annotations = {n: annotation(ten) for n, ten in enumerate(ordered)}
+        for predictions in (dict.fromkeys(range(16), "a"), dict.fromkeys(reversed(range(16)), "a")):
+            scores = score_predictions(predictions, split_of(annotations))
+            assert scores.overall == scores.per_question_type["what"] == overall
 
 
 def test_groups_are_means_of_their_questions() -> None:

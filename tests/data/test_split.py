@@ -141,6 +141,7 @@ def toy(write_folder: WriteFolder) -> Dataset:
         ({"names": ("a", "a")}, UsageError, "can't both be 'a'"),
         ({"names": ("train", "val")}, UsageError, "already has a split 'val'"),
         ({"names": ("train", "../x")}, UsageError, "can't name a split"),
+        ({"names": ("train", "é")}, UsageError, "can't name a split"),
         ({"names": ("train", "")}, UsageError, "can't name a split"),
     ],
 )

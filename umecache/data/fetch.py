@@ -113,10 +113,13 @@ def fetch(url: str, target: Path, options: FetchOptions, *, size: int | None = N
             except _Dropped as error:
                 failures = 1 if _size(part) > have else failures + 1
                 if failures > options.retries:
+                    safe = _size(part)
                     raise JobFailed(
                         f"{url} could not be fetched: {error}.",
-                        why=f"{_size(part):,} bytes are safe in {part}.",
-                        next="run the same command again: it goes on from there",
+                        why=f"{safe:,} bytes are safe in {part}." if safe else "",
+                        next="run the same command again: it goes on from there"
+                        if safe
+                        else "check the network and run the same command again, or name a mirror with --base-url",
                     ) from error
                 pause = min(options.pause * 2 ** (failures - 1), options.longest_pause)
                 pause = max(

@@ -68,10 +68,13 @@ def find_splits(folder: Path) -> tuple[str, dict[str, SplitFiles]]:
         found = next((folder / a for a in (annotations, f"{annotations}.gz") if a in names), None)
         splits[split] = SplitFiles(split, folder / name, found, _image_folders(folder, split, subset))
     if not splits:
+        has_json = any(name.endswith((".json", ".json.gz")) for name in names)
         raise DataError(
             f"{folder} holds no data set that is known.",
             why=f"It has neither v2_OpenEnded_mscoco_*_questions.json nor questions_SPLIT.json nor {TOML}.",
-            next=f"say its file names in {folder / TOML} (docs/data.md shows how)",
+            next=f"say its file names in {folder / TOML} (docs/data.md shows how)"
+            if has_json
+            else f"umecache data get vqa-v2 --out {folder}, or --data DIR with a folder of your own",
         )
     return folder.name, {name: splits[name] for name in sorted(splits, key=_usual_order)}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from umecache.home import data_home
 from umecache.reporting import Reporter
 
 BY = ("image", "question")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ def _quoted(value: object) -> str:
 
 def _check_names(names: tuple[str, str], others: Mapping[str, SplitFiles]) -> None:
     for name in names:
-        if not name.replace("-", "").replace("_", "").isalnum():
+        if not _NAME.fullmatch(name):
             raise UsageError(f"--names: {name!r} can't name a split.", next="--names train,heldout")
         if name in others:
             raise UsageError(f"--names: the source already has a split {name!r}.", next="--names train,heldout")
