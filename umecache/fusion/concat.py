@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import Hidden, TokenProjection, check_sizes, masked_mean
+from umecache.fusion.layers import Hidden, TokenProjection, check_sizes
 
 
 class Concat(Fusion):
@@ -37,6 +37,5 @@ class Concat(Fusion):
         self.hidden = Hidden(width * len(dims), width, dropout)
 
     def forward(self, features: Features) -> Tensor:
-        pooled = [masked_mean(x_BTK, mask_BT) for x_BTK, mask_BT in self.project(features)]
-        f_BK: Tensor = self.hidden(torch.cat(pooled, dim=-1))
+        f_BK: Tensor = self.hidden(torch.cat(self.project.pooled(features), dim=-1))
         return f_BK

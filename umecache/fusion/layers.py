@@ -75,6 +75,24 @@ class TokenProjection(nn.Module):
             projected.append((linear(norm(x_BTD)).masked_fill(pad_BT1, 0), mask_BT))
         return projected
 
+    def pooled(self, features: Features) -> list[Tensor]:
+        """mean over real tokens(H_m P_m), [B, K], for every modality in the order of `dims`.
+
+        The mean is taken before the weights of norm and map, which commute with it: the same up to rounding, T times
+        cheaper, and nothing per token is kept for the backward pass.
+        """
+        means = []
+        for name, norm, linear in zip(self.modalities, self.norms, self.maps, strict=True):
+            tokens_BTD, mask_BT = features[name]
+            x_BTD = tokens_BTD.masked_fill(~mask_BT[..., None], 0).to(next(self.maps.parameters()).dtype)
+            if isinstance(norm, nn.LayerNorm):
+                x_BTD = F.layer_norm(x_BTD, norm.normalized_shape, eps=norm.eps)
+                mean_BD = masked_mean(x_BTD, mask_BT) * norm.weight + norm.bias
+            else:
+                mean_BD = masked_mean(x_BTD, mask_BT)
+            means.append(linear(mean_BD).masked_fill(~mask_BT.any(1, keepdim=True), 0))
+        return means
+
 
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """concat_m along the sequence: x [B, N, K], mask [B, N], and the number of (padded) tokens of each modality."""
@@ -109,9 +127,10 @@ class CrossModalAttention(nn.Module):
 
     def forward(self, x_BND: Tensor, mask_BN: Tensor) -> Tensor:
         """[B, N, D]; padded tokens are zero."""
+        width = x_BND.shape[2]
 
         def split(y_BND: Tensor) -> Tensor:
-            return y_BND.view(*y_BND.shape[:2], self.heads, -1).transpose(1, 2)  # [B, H, N, D/H]
+            return y_BND.view(*y_BND.shape[:2], self.heads, width // self.heads).transpose(1, 2)  # [B, H, N, D/H]
 
         # A record without any real token would ask softmax for 0/0: let it see its zeros; they are masked below.
         keys_BN = mask_BN | ~mask_BN.any(1, keepdim=True)

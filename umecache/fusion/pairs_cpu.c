@@ -419,6 +419,7 @@ static void close_sample(const Job *job, int64_t sample, const Sample *s, Slot *
 
 static int run(const Job *job, int threads) {
     const int64_t most = blocks_of(job->N) / 2, D = job->D;
+    if (most == 0) return 0; /* not one token; and malloc(0) may be NULL */
     int failed = 0;
 #ifndef _OPENMP
     threads = 1;

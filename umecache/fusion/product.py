@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import Hidden, TokenProjection, check_sizes, masked_mean
+from umecache.fusion.layers import Hidden, TokenProjection, check_sizes
 
 
 class Product(Fusion):
@@ -37,6 +37,6 @@ class Product(Fusion):
         self.hidden = Hidden(width, width, dropout)
 
     def forward(self, features: Features) -> Tensor:
-        pooled = [masked_mean(x_BTK, mask_BT).tanh() for x_BTK, mask_BT in self.project(features)]
+        pooled = [p_BK.tanh() for p_BK in self.project.pooled(features)]
         f_BK: Tensor = self.hidden(torch.stack(pooled).prod(0))
         return f_BK

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from umecache.errors import UsageError
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import Hidden, TokenProjection, check_sizes, masked_mean
+from umecache.fusion.layers import Hidden, TokenProjection, check_sizes
 
 
 class OneModality(Fusion):
@@ -42,8 +42,8 @@ class OneModality(Fusion):
         self.hidden = Hidden(width, width, dropout)
 
     def forward(self, features: Features) -> Tensor:
-        [(x_BTK, mask_BT)] = self.project(features)
-        f_BK: Tensor = self.hidden(masked_mean(x_BTK, mask_BT))
+        [p_BK] = self.project.pooled(features)
+        f_BK: Tensor = self.hidden(p_BK)
         return f_BK
 
 

@@ -1,0 +1,185 @@
+"""What every fusion method must do: one suite, inherited by the registry's methods and by anyone's own.
+
+    class TestMine(FusionContract):
+        @pytest.fixture
+        def make(self):
+            return Mine                      # called as make(dims, **options)
+
+Shapes: B batch, T tokens of one modality, D width of its features, F width of the fused vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from umecache.fusion.base import Fusion
+
+Make = Callable[..., Fusion]
+Batch = dict[str, tuple[Tensor, Tensor]]
+
+
+def make_batch(dims: Mapping[str, int], lengths: list[dict[str, int]], *, seed: int = 0) -> Batch:
+    """Random features, `lengths[sample][modality]` real tokens each, padded with zeros to the longest."""
+    generator = torch.Generator().manual_seed(seed)
+    batch: Batch = {}
+    for name, dim in dims.items():
+        longest = max(sample[name] for sample in lengths)
+        tokens_BTD = torch.randn(len(lengths), longest, dim, generator=generator)
+        mask_BT = torch.arange(longest)[None] < torch.tensor([sample[name] for sample in lengths])[:, None]
+        batch[name] = (tokens_BTD * mask_BT[..., None], mask_BT)
+    return batch
+
+
+def pick(batch: Batch, samples: list[int]) -> Batch:
+    """Some samples of a batch."""
+    return {name: (tokens[samples], mask[samples]) for name, (tokens, mask) in batch.items()}
+
+
+class FusionContract:
+    """Inherit, and say `make`."""
+
+    dims: ClassVar[dict[str, int]] = {"text": 12, "image": 20}
+    lengths: ClassVar[list[dict[str, int]]] = [
+        {"text": 5, "image": 9},
+        {"text": 2, "image": 9},
+        {"text": 7, "image": 3},
+    ]
+    width: ClassVar[int] = 16
+
+    @pytest.fixture
+    def make(self) -> Make:
+        """The method: called as make(dims, width=..., ...)."""
+        raise NotImplementedError
+
+    def fusion(self, make: Make, dims: Mapping[str, int] | None = None, *, seed: int = 0, **options: object) -> Fusion:
+        torch.manual_seed(seed)
+        return make(dims or self.dims, width=self.width, **options)
+
+    def test_shape(self, make: Make) -> None:
+        fusion = self.fusion(make)
+        f_BF = fusion(make_batch(self.dims, self.lengths))
+        assert f_BF.shape == (len(self.lengths), fusion.out_dim)
+        assert f_BF.dtype == torch.float32
+        assert f_BF.std(0).max() > 1e-4, "samples are told apart"
+
+    def test_padding_does_not_matter(self, make: Make) -> None:
+        fusion = self.fusion(make).eval()
+        together_BF = fusion(make_batch(self.dims, self.lengths))
+        batch = make_batch(self.dims, self.lengths)
+        for sample in range(len(self.lengths)):
+            alone = {
+                name: (tokens[[sample], : self.lengths[sample][name]], mask[[sample], : self.lengths[sample][name]])
+                for name, (tokens, mask) in batch.items()
+            }
+            padded = {
+                name: (F.pad(tokens, (0, 0, 0, 40), value=float("nan")), F.pad(mask, (0, 40)))
+                for name, (tokens, mask) in alone.items()
+            }
+            torch.testing.assert_close(fusion(alone)[0], together_BF[sample], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(fusion(padded)[0], together_BF[sample], rtol=1e-5, atol=1e-6)
+
+    def test_padding_gets_no_gradient(self, make: Make) -> None:
+        batch = make_batch(self.dims, self.lengths)
+        leaves = {name: (tokens.requires_grad_(), mask) for name, (tokens, mask) in batch.items()}
+        self.fusion(make)(leaves).square().sum().backward()
+        for tokens, mask in leaves.values():
+            if tokens.grad is not None:  # a control leaves a modality out
+                assert tokens.grad[~mask].abs().sum() == 0
+                assert tokens.grad.isfinite().all()
+
+    def test_company_does_not_matter(self, make: Make) -> None:
+        fusion = self.fusion(make).eval()
+        batch = make_batch(self.dims, self.lengths)
+        order = [2, 0, 1, 0]
+        torch.testing.assert_close(fusion(pick(batch, order)), fusion(batch)[order], rtol=1e-5, atol=1e-6)
+
+    def test_order_of_the_mapping_does_not_matter(self, make: Make) -> None:
+        fusion = self.fusion(make).eval()
+        batch = make_batch(self.dims, self.lengths)
+        assert torch.equal(fusion(dict(reversed(batch.items()))), fusion(batch))
+
+    def test_gradient_reaches_every_weight(self, make: Make) -> None:
+        fusion = self.fusion(make)
+        weights_F = torch.randn(fusion.out_dim)
+        (fusion(make_batch(self.dims, self.lengths)) @ weights_F).square().sum().backward()
+        largest = {
+            name: float(p.grad.abs().max()) if p.grad is not None else 0.0 for name, p in fusion.named_parameters()
+        }
+        assert min(largest.values()) > 1e-8, largest
+
+    def test_finite_in_bfloat16(self, make: Make) -> None:
+        fusion = self.fusion(make)
+        batch = make_batch(self.dims, self.lengths)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            f_BF = fusion(batch)
+            loss = f_BF.float().square().sum()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
+        expected_BF = fusion(batch)
+        error = (f_BF.float() - expected_BF).norm() / expected_BF.norm()
+        assert error < 0.05
+
+    def test_takes_half_precision_features(self, make: Make) -> None:
+        fusion = self.fusion(make).eval()
+        batch = make_batch(self.dims, self.lengths)
+        halved = {name: (tokens.half(), mask) for name, (tokens, mask) in batch.items()}
+        widened = {name: (tokens.half().float(), mask) for name, (tokens, mask) in batch.items()}
+        torch.testing.assert_close(fusion(halved), fusion(widened))
+
+    def test_same_seed_same_numbers(self, make: Make) -> None:
+        batch = make_batch(self.dims, self.lengths)
+        one, two, other = (self.fusion(make, seed=seed, dropout=0.5) for seed in (3, 3, 4))
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, two.state_dict()[name]), name
+        torch.manual_seed(5)
+        first_BF = one(batch)
+        torch.manual_seed(5)
+        assert torch.equal(two(batch), first_BF)
+        assert not torch.equal(other.eval()(batch), one.eval()(batch))
+        assert torch.equal(one(batch), one(batch)), "no dropout in eval mode"
+
+    def test_state_round_trip(self, make: Make) -> None:
+        batch = make_batch(self.dims, self.lengths)
+        one, two = self.fusion(make, seed=1).eval(), self.fusion(make, seed=2).eval()
+        two.load_state_dict({name: value.clone() for name, value in one.state_dict().items()}, strict=True)
+        assert torch.equal(one(batch), two(batch))
+
+    @pytest.mark.parametrize("empty", ["text", "image", "both"])
+    def test_a_record_without_tokens(self, make: Make, empty: str) -> None:
+        none = {name: 0 if empty in (name, "both") else 4 for name in self.dims}
+        fusion = self.fusion(make)
+        f_BF = fusion(make_batch(self.dims, [*self.lengths, none]))
+        assert f_BF.isfinite().all()
+        f_BF.square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
+        bare = make_batch(self.dims, [none])  # not even padding is there
+        padded = {name: (F.pad(tokens, (0, 0, 0, 3)), F.pad(mask, (0, 3))) for name, (tokens, mask) in bare.items()}
+        assert fusion(bare).isfinite().all()
+        torch.testing.assert_close(fusion(padded), fusion(bare), rtol=1e-5, atol=1e-6)
+
+    def test_three_modalities(self, make: Make) -> None:
+        dims = {**self.dims, "audio": 8}
+        fusion = self.fusion(make, dims)
+        f_BF = fusion(make_batch(dims, [{**sample, "audio": 4} for sample in self.lengths]))
+        assert f_BF.shape == (len(self.lengths), fusion.out_dim)
+
+    def test_token_weights_sum_to_one(self, make: Make) -> None:
+        weights = self.fusion(make).token_weights(make_batch(self.dims, self.lengths))
+        if weights is None:
+            return
+        assert list(weights) == list(self.dims)
+        total_B = sum(weights_BT.sum(1) for weights_BT in weights.values())
+        torch.testing.assert_close(total_B, torch.ones(len(self.lengths)))
+        batch = make_batch(self.dims, self.lengths)
+        assert all((weights[name][~mask] == 0).all() for name, (_, mask) in batch.items())
+
+    def test_facts_are_numbers(self, make: Make) -> None:
+        fusion = self.fusion(make)
+        fusion(make_batch(self.dims, self.lengths))
+        assert all(isinstance(value, float) and value == value for value in fusion.facts().values())

@@ -1,0 +1,90 @@
+"""Every registered method, and one of a user's own, passes the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tests.fusion.contract import FusionContract, Make, make_batch
+from umecache.fusion.base import Features, Fusion
+from umecache.fusion.layers import TokenProjection, masked_mean
+from umecache.fusion.registry import METHODS, build_fusion
+
+
+class TestRegistered(FusionContract):
+    @pytest.fixture(params=sorted(METHODS))
+    def make(self, request: pytest.FixtureRequest) -> Make:
+        return partial(build_fusion, request.param)
+
+
+VARIANTS = [
+    ("attention", {"heads": 4, "residual": True}),
+    ("attention", {"input_norm": "none"}),
+    ("evc", {"pairs": "all", "activation": "tanh2", "residual": True}),
+    ("evc", {"pairs": "cross", "input_norm": "none"}),
+    ("ume", {"pairs": "cross"}),
+    ("ume", {"pairs": "all", "aws_logit": "linear", "heads": 2}),
+    ("ume-res", {"aws_logit": "linear", "activation": "tanh2"}),
+    ("concat", {"input_norm": "none"}),
+]
+
+
+class TestOptions(FusionContract):
+    @pytest.fixture(params=VARIANTS, ids=lambda v: f"{v[0]}-{'-'.join(map(str, v[1].values()))}")
+    def make(self, request: pytest.FixtureRequest) -> Make:
+        name, options = request.param
+        return partial(build_fusion, name, **options)
+
+
+class Gate(Fusion):
+    """A user's own: a gate over the text, from the image (written as docs/methods.md teaches)."""
+
+    def __init__(self, dims: Mapping[str, int], *, width: int = 256, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.out_dim = width
+        self.project = TokenProjection(dims, width)
+        self.gate = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Features) -> Tensor:
+        first, *others = (masked_mean(x_BTK, mask_BT) for x_BTK, mask_BT in self.project(features))
+        f_BK: Tensor = self.dropout(first * self.gate(sum(others)).sigmoid())
+        return f_BK
+
+
+class TestOwn(FusionContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        return Gate
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_learns_what_needs_both(name: str) -> None:
+    """The answer is the exclusive or of a bit in the text and a bit in the image: to a control it is chance."""
+    dims = {"text": 6, "image": 8}
+    batch = make_batch(dims, [{"text": 3, "image": 4}] * 128, seed=1)
+    bits_B2 = torch.randint(0, 2, (128, 2), generator=torch.Generator().manual_seed(2))
+    for modality, bit_B in zip(dims, bits_B2.T, strict=True):
+        batch[modality][0][:, :, 0] = 2.0 * bit_B[:, None] - 1
+        batch[modality][0][:, :, 1:] *= 0.3
+    torch.manual_seed(0)
+    fusion = build_fusion(name, dims, width=16)
+    head = nn.Linear(fusion.out_dim, 2)
+    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
+    answer_B = bits_B2.sum(1) % 2
+    # Every bit pattern as often as the others, so that nothing but the pair of bits tells the answer.
+    weight_B = 1 / torch.bincount(2 * bits_B2[:, 0] + bits_B2[:, 1], minlength=4)[2 * bits_B2[:, 0] + bits_B2[:, 1]]
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = (F.cross_entropy(head(fusion(batch)), answer_B, reduction="none") * weight_B).sum() / 4
+        loss.backward()
+        optimizer.step()
+    if METHODS[name].control:
+        assert loss > 0.2, "a control can't know; it only learns the noise by heart"
+    else:
+        assert loss < 0.1

@@ -1,0 +1,142 @@
+"""The pieces that methods share, each against its definition.
+
+Shapes: B batch, T tokens of one modality, N tokens of all, D width.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.fusion import reference
+from umecache.errors import UsageError
+from umecache.fusion.layers import (
+    CrossModalAttention,
+    Hidden,
+    TokenProjection,
+    check_choice,
+    check_sizes,
+    join,
+    masked_mean,
+)
+
+
+def test_masked_mean() -> None:
+    x = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [float("nan"), 9.0]], [[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert masked_mean(x, mask).tolist() == [[2.0, 3.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("input_norm", ["layer", "none"])
+def test_projection_is_a_linear_map_of_each_token(input_norm: str) -> None:
+    project = TokenProjection({"image": 6, "weird.name": 4}, 3, input_norm)
+    first, second = torch.randn(2, 5, 6), torch.randn(2, 2, 4)
+    mask = torch.tensor([[True, True, True, False, False], [True] * 5])
+    got = project({"weird.name": (second, torch.ones(2, 2, dtype=torch.bool)), "image": (first, mask)})
+    x = first
+    if input_norm == "layer":
+        x = (first - first.mean(-1, keepdim=True)) / (first.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = x @ project.maps[0].weight.T + project.maps[0].bias
+    torch.testing.assert_close(got[0][0], expected * mask[..., None])
+    assert got[0][1] is mask
+    assert [tokens.shape for tokens, _ in got] == [(2, 5, 3), (2, 2, 3)], "in the order of dims"
+
+
+@pytest.mark.parametrize("input_norm", ["layer", "none"])
+def test_pooled_is_the_mean_of_what_is_projected(input_norm: str) -> None:
+    project = TokenProjection({"text": 6, "image": 4}, 3, input_norm)
+    for norm in project.norms:
+        for parameter in norm.parameters():
+            torch.nn.init.normal_(parameter)
+    mask = torch.tensor([[True, True, False], [True] * 3, [False] * 3])
+    batch = {"text": (torch.randn(3, 3, 6), mask), "image": (torch.randn(3, 2, 4), torch.ones(3, 2, dtype=torch.bool))}
+    for p_BK, (tokens, own_mask) in zip(project.pooled(batch), project(batch), strict=True):
+        torch.testing.assert_close(p_BK, masked_mean(tokens, own_mask), rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_puts_encoders_on_one_scale() -> None:
+    """A factor on all features of one encoder, and nothing else, doesn't change what is projected."""
+    project = TokenProjection({"text": 64}, 8)
+    x, mask = torch.randn(2, 3, 64), torch.ones(2, 3, dtype=torch.bool)
+    [(once, _)], [(scaled, _)] = project({"text": (x, mask)}), project({"text": (100 * x, mask)})
+    torch.testing.assert_close(once, scaled, rtol=1e-3, atol=1e-4)
+
+
+def test_join() -> None:
+    parts = [(torch.full((1, n, 2), float(n)), torch.full((1, n), n == 3)) for n in (2, 3)]
+    x, mask, counts = join(parts)
+    assert x[0, :, 0].tolist() == [2, 2, 3, 3, 3]
+    assert mask[0].tolist() == [False, False, True, True, True]
+    assert counts == (2, 3)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_attention_is_the_equation(heads: int) -> None:
+    attend = CrossModalAttention(8, heads=heads).eval()
+    x_BND = torch.randn(2, 6, 8)
+    mask = torch.tensor([[True] * 6, [True, False, True, True, False, False]])
+    z_BND = attend(x_BND, mask)
+    q, k, v = ((layer.weight, layer.bias) for layer in (attend.query, attend.key, attend.value))
+    for sample in range(2):
+        expected = reference.attention(x_BND[sample], mask[sample].tolist(), q, k, v, heads)
+        torch.testing.assert_close(z_BND[sample], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_residual_is_layer_norm_of_the_sum() -> None:
+    plain, residual = CrossModalAttention(8), CrossModalAttention(8, residual=True)
+    residual.load_state_dict(plain.state_dict(), strict=False)
+    x, mask = torch.randn(2, 6, 8), torch.ones(2, 6, dtype=torch.bool)
+    expected = torch.nn.functional.layer_norm(x + plain(x, mask), (8,))
+    torch.testing.assert_close(residual(x, mask), expected)
+
+
+def test_drawn_attention_makes_tokens_alike_and_the_residual_keeps_them_apart() -> None:
+    """The reason for `ume-res`: spread of tokens over their mean norm, at the start."""
+
+    def spread(x: torch.Tensor) -> float:
+        return float((x - x.mean(1, keepdim=True)).norm(dim=-1).mean() / x.mean(1).norm(dim=-1).mean())
+
+    x, mask = torch.randn(4, 50, 64), torch.ones(4, 50, dtype=torch.bool)
+    with torch.no_grad():
+        assert spread(CrossModalAttention(64)(x, mask)) < 0.5
+        assert spread(CrossModalAttention(64, residual=True)(x, mask)) > 5
+
+
+def test_hidden_drops_out_only_in_training() -> None:
+    hidden = Hidden(4, 200, dropout=0.5)
+    x = torch.randn(3, 4)
+    dropped = (hidden(x) == 0).float().mean()
+    assert 0.3 < dropped < 0.7
+    expected = torch.nn.functional.gelu(x @ hidden.linear.weight.T + hidden.linear.bias)
+    torch.testing.assert_close(hidden.eval()(x), expected)
+
+
+@pytest.mark.parametrize("width", [0, -4, 2.5, True, "256"])
+def test_width_is_checked(width: object) -> None:
+    with pytest.raises(UsageError, match="width"):
+        check_sizes(width, 0.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dropout", [1, -0.1, "0.1", True])
+def test_dropout_is_checked(dropout: object) -> None:
+    with pytest.raises(UsageError, match="dropout"):
+        check_sizes(8, dropout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [({"heads": 3}, "heads"), ({"heads": 0}, "heads"), ({"residual": "no"}, "residual")]
+)
+def test_attention_options_are_checked(options: dict[str, object], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        CrossModalAttention(8, **options)  # type: ignore[arg-type]
+
+
+def test_choices_are_listed() -> None:
+    assert check_choice("pairs", "all", ("upper", "all")) == "all"
+    with pytest.raises(UsageError, match="upper, all") as caught:
+        check_choice("pairs", "both", ("upper", "all"))
+    assert caught.value.next == "--method-arg pairs=upper"
+    with pytest.raises(UsageError, match="input_norm"):
+        TokenProjection({"text": 4}, 4, "batch")
+    with pytest.raises(UsageError, match="at least one modality"):
+        TokenProjection({}, 4)
