@@ -97,11 +97,13 @@ class Site:
     modified: str | None = None
     ranges: bool = True  # False: answers every request with the whole file
     length: bool = True  # False: doesn't say how long the file is
-    lie: int = 0  # added to the start of the range it says it sends
+    shift: int = 0  # ranges start so many bytes later than asked for, and end with bytes of the start
+    conditional: bool = True  # False: knows no If-Range
     drops: list[int] = field(default_factory=list)  # GETs to come end after so many bytes
     statuses: list[int] = field(default_factory=list)  # GETs to come are answered with these instead
     head: bool = True
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
+    conditions: list[str | None] = field(default_factory=list)  # If-Range
 
     def gets(self, name: str) -> list[str | None]:
         return [ranges for method, path, ranges in self.requests if method == "GET" and path == f"/{name}"]
@@ -134,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and site.ranges else 0
         condition = self.headers.get("If-Range")
-        if condition not in (None, site.etag, site.modified):
+        site.conditions.append(condition)
+        if site.conditional and condition not in (None, site.etag, site.modified):
             start = 0
         if start >= len(data) > 0:
             self.send_response(416)
@@ -143,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start + site.lie}-{len(data) - 1}/{len(data)}")
+            self.send_header("Content-Range", f"bytes {start + site.shift}-{len(data) - 1}/{len(data)}")
         if site.length:
             self.send_header("Content-Length", str(len(data) - start))
         if site.etag:
@@ -154,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             end = start + site.drops.pop(0) if site.drops else len(data)
-            self.wfile.write(data[start:end])
+            sent = data[start + site.shift :] + data[: site.shift] if start else data
+            self.wfile.write(sent[: end - start])
 
 
 @pytest.fixture

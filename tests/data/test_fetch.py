@@ -49,6 +49,7 @@ def test_dropped_connections_are_resumed(site: Any, target: Path, pauses: Pauses
     site.drops = [100_000, 50_000, 0, 1]
     assert fetched(site, target, pauses) == DATA
     assert site.gets("a.zip") == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-", "bytes=150001-"]
+    assert site.conditions == [None, *['"one"'] * 4]
     assert len(pauses) == 4
 
 
@@ -87,10 +88,25 @@ def test_a_file_that_changed_is_not_spliced(site: Any, target: Path, pauses: Pau
     assert fetched(site, target, pauses) == other
 
 
+@pytest.mark.parametrize("validator", ["etag", "modified"])
+def test_a_server_that_sends_the_rest_of_another_version(
+    site: Any, target: Path, pauses: Pauses, validator: str
+) -> None:
+    site.conditional, site.etag = False, None
+    setattr(site, validator, '"one"' if validator == "etag" else "Wed, 21 Oct 2015 07:28:00 GMT")
+    site.files["a.zip"], site.drops = DATA, [1000]
+    with pytest.raises(JobFailed):
+        fetch(f"{site.address}/a.zip", target, pauses.options(retries=0))
+    site.files["a.zip"] = DATA[::-1]  # of the same size
+    setattr(site, validator, '"two"' if validator == "etag" else "Thu, 22 Oct 2015 07:28:00 GMT")
+    assert fetched(site, target, pauses) == DATA[::-1]
+
+
 def test_a_weak_etag_is_no_condition(site: Any, target: Path, pauses: Pauses) -> None:
     site.etag, site.modified, site.drops = 'W/"one"', "Wed, 21 Oct 2015 07:28:00 GMT", [1000]
     assert fetched(site, target, pauses) == DATA
     assert site.gets("a.zip") == [None, "bytes=1000-"]
+    assert site.conditions == [None, site.modified]
 
 
 def test_a_shorter_file_is_there_now(site: Any, target: Path, pauses: Pauses) -> None:
@@ -102,7 +118,7 @@ def test_a_shorter_file_is_there_now(site: Any, target: Path, pauses: Pauses) ->
 
 
 def test_another_range_than_asked_for(site: Any, target: Path, pauses: Pauses) -> None:
-    site.drops, site.lie = [1000], 5
+    site.drops, site.shift = [1000], 5
     assert fetched(site, target, pauses) == DATA
 
 

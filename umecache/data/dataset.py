@@ -4,7 +4,7 @@
     train = data.split("train")
     train.questions[0].text, train.annotations[train.questions[0].id].answers, train.image_path(25)
 
-VQA v2 train (443,757 questions, 4.4 million answers) takes about 10 s on one core and 330 MB. Images are looked up
+VQA v2 train (443,757 questions, 4.4 million answers) takes about 10 s on one core and 250 MB. Images are looked up
 only when asked for: scoring needs none. A missing image is counted, never fatal.
 """
 

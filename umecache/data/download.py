@@ -7,7 +7,7 @@ sha256 in `downloads.json`. What is noted and still in place is not fetched agai
 pin your own, copy a `downloads.json` that you trust into the new folder first; an archive that differs is refused.
 
 Several processes may run at once: each archive has a lock, and who comes second waits, then finds the work done.
-VQA v2 train and val: 20 GB over the network, 40 GB of disk while unpacking, 21 GB in the end.
+VQA v2 train and val: 20 GB over the network, 28 GB of disk at the peak, 21 GB in the end.
 """
 
 from __future__ import annotations

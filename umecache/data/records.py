@@ -2,7 +2,7 @@
 
     for number, record in read_records(Path("questions_train.json"), "questions"): ...
 
-The annotations of VQA v2 train are 380 MB of JSON and 2.5 GB as Python dicts. Read this way, one record lives at a
+The annotations of VQA v2 train are 380 MB of JSON and 2 GB as Python dicts. Read this way, one record lives at a
 time beside a few MB of text; it takes as long as `json.load`. Plain and gzipped files, with or without a byte order
 mark.
 """
