@@ -26,7 +26,7 @@ from umecache.reporting import Silent
 
 @pytest.fixture
 def split(tmp_path: Path) -> Split:
-    write_sample(tmp_path / "sample", images=8, seed=0)
+    write_sample(tmp_path / "sample", images=100, seed=0)
     return open_dataset(tmp_path / "sample").split("train")
 
 

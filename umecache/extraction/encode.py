@@ -26,11 +26,15 @@ AHEAD = 3  # batches that are read and decoded before the encoder asks for them
 class ShardSink(Protocol):
     """What is needed of a claimed shard of a store."""
 
-    records: Sequence[int]
+    @property
+    def records(self) -> Sequence[int]:
+        """Positions to encode, in stored order."""
 
-    def write(self, position: int, tokens: np.ndarray[Any, Any]) -> None: ...
+    def write(self, position: int, values_TD: np.ndarray[Any, Any]) -> None:
+        """Store one record, [T, D]."""
 
-    def fail(self, position: int, reason: str, file_sha256: str | None) -> None: ...
+    def fail(self, position: int, reason: str, file_sha256: str | None) -> None:
+        """Record that an input could not be read."""
 
 
 @dataclass(frozen=True, slots=True)

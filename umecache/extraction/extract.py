@@ -24,10 +24,11 @@ from umecache.extraction.encode import ShardEncoder
 from umecache.extraction.inputs import Inputs, default_workers, digest_images, image_inputs, question_inputs
 from umecache.home import dataset_stores
 from umecache.reporting import Reporter, Silent
-from umecache.stores import StoreWriter, open_store, open_writer, recipe_hash
+from umecache.stores import Writer, open_store, open_writer, recipe8
 
 DEFAULT_SPLITS = ("train", "val")
 BATCH_SIZES = {("cpu", "text"): 64, ("cpu", "image"): 16, ("cuda", "text"): 256, ("cuda", "image"): 64}
+SHARD_BYTES = 64 << 20  # what a process that dies may lose: about half a minute of a large encoder on one GPU
 TOKENIZE = 4096  # texts that are tokenized at a time
 
 
@@ -44,7 +45,7 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
     loaded = {name: dataset.split(name, limit=config.limit, annotations=False) for name in splits}
     summaries = []
     for model in config.models:
-        encoder = load_encoder(model.name, model.options, _context(model, dataset, config)).to(place.device)
+        encoder = load_encoder(model.name, model.options, _context(model, dataset, config, reporter)).to(place.device)
         for split in loaded.values():
             summaries.append(_extract_split(config, model, encoder, dataset, split, reporter, place))
     return summaries
@@ -69,10 +70,10 @@ def store_folder(config: ExtractConfig, model: ModelRequest, dataset: Dataset, r
     if config.store is not None:
         return config.store
     short = re.sub(r"[^\w.-]+", "--", Path(model.name).name if Path(model.name).is_dir() else model.name).strip("-")
-    return dataset_stores(dataset.name, config.limit) / f"{short}-{recipe_hash(recipe)[:8]}"
+    return dataset_stores(dataset.name, config.limit) / f"{short}-{recipe8(recipe)}"
 
 
-def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig) -> LoadContext:
+def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, reporter: Reporter) -> LoadContext:
     """What only the encoder that stage one trains itself asks for, read only then."""
 
     def train_text() -> TrainText:
@@ -84,7 +85,9 @@ def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig) -> Lo
         answers = [train.annotations[question.id].answer for question in train.questions]
         return TrainText(questions=[question.text for question in train.questions], answers=answers)
 
-    return LoadContext(cache_dir=dataset_stores(dataset.name, config.limit) / "encoders", train_text=train_text)
+    return LoadContext(
+        cache_dir=dataset_stores(dataset.name, config.limit) / "encoders", train_text=train_text, reporter=reporter
+    )
 
 
 def _extract_split(
@@ -119,6 +122,7 @@ def _extract_split(
         format=config.format,
         dtype=config.dtype,
         shard_records=config.shard_records,
+        shard_bytes=SHARD_BYTES,
         failures=inputs.failures,
         files=encoder.files,
     )
@@ -162,7 +166,7 @@ def _encode_shards(
     inputs: Inputs,
     lengths: list[int],
     prepared: dict[int, Prepared],
-    writer: StoreWriter,
+    writer: Writer,
     label: str,
     reporter: Reporter,
     place: Place,
@@ -178,20 +182,21 @@ def _encode_shards(
         workers=config.workers or default_workers(),
     )
     done = Counter[str]()
-    if writer.done:
-        reporter.say(f"{label}: {writer.done} of {writer.shards} shards were finished before; going on from there")
-    token_bytes = encoder.dim * (4 if config.dtype == "float32" else 2)
+    finished, total = writer.done, len(writer.plan.first)
+    if finished:
+        reporter.say(f"{label}: {finished} of {writer.shards} shards were finished before; going on from there")
+    item = "images" if encoder.modality == "image" else "questions"
     try:
-        with reporter.task(label, writer.records_left) as task:
+        with reporter.task(label, total, item) as task:
+            task.advance(total * finished // max(writer.shards, 1))
             for shard in writer.claim():
                 with shard:
 
                     def told(count: int) -> None:
                         done["records"] += count
-                        task.advance(count, GB=done["tokens"] * token_bytes / 1e9)
+                        task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
 
                     machine.encode(shard, told)
-                    done["tokens"] += sum(lengths[position] for position in shard.records)
     finally:
         machine.close()
     return done["records"]
@@ -216,14 +221,14 @@ def _summary(
         model=model.name,
         split=split.name,
         modality=str(store.manifest["modality"]),
-        format=config.format,
+        format=store.format,
         records=len(store),
-        tokens=store.tokens,
+        tokens=int(store.manifest["tokens"]),
         dim=store.dim,
         bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         failed=len(store.failures),
         seconds=round(time.monotonic() - started, 3),
-        recipe=store.recipe,
+        recipe=str(store.manifest["recipe_hash"]),
         fingerprint=store.fingerprint,
         encoded=encoded,
         failures=store.failures,
