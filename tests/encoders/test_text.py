@@ -374,8 +374,7 @@ def test_wider_weights_than_the_configuration(bert: Path) -> None:
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
     error = refusal(str(bert))
-    assert "(48, 32)" in error.what
-    assert "(40, 32)" in error.what
+    assert "is (48,) but (40,) in the model" in error.what
 
 
 def test_no_tokenizer(bert: Path) -> None:

@@ -3,8 +3,9 @@
     umecache models        # prints it
 
 To add an encoder of a known library: one entry below. To add one of another library: one file with a function
-`build(entry, options, context) -> Encoder`, and one entry whose `builder` names it. Builders are strings until asked
-for, so that nothing here imports torch. `umecache.encoders.registry` turns a name into an entry and an encoder.
+`build(entry, options, context) -> Encoder`, and one entry whose `builder` names it (docs/encoders.md). Builders are
+strings until asked for, so that nothing here imports torch. `umecache.encoders.registry` turns a name into an entry and
+an encoder.
 
 A revision is pinned where its commit could be read in public sources (named beside it); elsewhere the hub's newest is
 taken and its commit recorded in the store.
@@ -13,10 +14,13 @@ taken and its commit recorded in the store.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from umecache.encoders.base import Encoder, EncoderOptions, LoadContext
 
 TRANSFORMERS = "umecache.encoders.text:build_transformers"
 LSTM = "umecache.encoders.lstm:build_lstm"
@@ -31,7 +35,7 @@ class ModelEntry:
     Attributes:
         name: how stores and messages call it.
         modality: what it reads.
-        builder: "module:function"; the function is called as build(entry, options, context) -> Encoder.
+        builder: "module:function", or the function; it is called as build(entry, options, context) -> Encoder.
         architecture: transformers' model type, or timm's model name; "" where the files say it.
         repo: its hub repository, None where it has none.
         revision: a pinned commit of `repo`; None takes the newest and records its commit.
@@ -46,7 +50,7 @@ class ModelEntry:
 
     name: str
     modality: Literal["text", "image"]
-    builder: str
+    builder: str | Callable[[ModelEntry, EncoderOptions, LoadContext], Encoder]
     architecture: str = ""
     repo: str | None = None
     revision: str | None = None
@@ -127,7 +131,7 @@ _ENTRIES = (
         builder=LSTM,
         dim=512,
         tokens="one per word or punctuation mark; lower-cased",
-        licence="yours: trained by stage one on the train split's questions",
+        licence="yours (trained by stage one)",
         citation="Antol et al., ICCV 2015, arXiv:1505.00468 (its two-layer 'LSTM Q')",
     ),
     # Text: others

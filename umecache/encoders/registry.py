@@ -4,17 +4,21 @@
     load_encoder("hf:answerdotai/ModernBERT-base")  # any text model of the hub that transformers knows
     load_encoder("timm:convnext_tiny.fb_in1k")      # any image model of timm
     load_encoder("../checkpoints/my-bert")          # a local folder with a config.json
+    load_encoder("./mine.py:ENTRY")                 # a ModelEntry in a file of yours
 
-Nothing here imports torch until an encoder is loaded.
+Installed packages offer encoders through the entry point group `umecache.encoders` (each a ModelEntry). Nothing here
+imports torch until an encoder is loaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +28,10 @@ from umecache.errors import DataError, UnknownName, UsageError
 if TYPE_CHECKING:
     from umecache.encoders.base import Encoder, EncoderOptions, LoadContext
 
-__all__ = ["MODELS", "ModelEntry", "load_encoder", "read_config", "refuse_joint", "resolve"]
+__all__ = ["MODELS", "ModelEntry", "load_encoder", "offered_models", "read_config", "refuse_joint", "resolve"]
 
+LISTING = "umecache models"
+ENTRY_POINTS = "umecache.encoders"
 _JOINT_TYPES = {"vilt", "visual_bert", "lxmert", "bridgetower", "chinese_clip", "layoutlmv2", "layoutlmv3", "uniter"}
 
 
@@ -45,7 +51,7 @@ def resolve(ref: str, modality: str | None = None) -> ModelEntry:
         raise UsageError(
             f"{ref!r} is an encoder of {_plural(entry.modality)}, not of {_plural(modality)}.",
             why=f"Encoders of {_plural(modality)}: {fitting}.",
-            next="umecache models",
+            next=LISTING,
         )
     return entry
 
@@ -56,11 +62,23 @@ def load_encoder(ref: str, options: EncoderOptions | None = None, context: LoadC
     Raises:
         UmecacheError: an unknown name, missing files, weights that don't fit, options that can't be.
     """
-    from umecache.encoders.base import EncoderOptions, LoadContext
+    from umecache.encoders.base import Encoder, EncoderOptions, LoadContext
 
     entry = resolve(ref)
-    encoder: Encoder = pkgutil.resolve_name(entry.builder)(entry, options or EncoderOptions(), context or LoadContext())
+    build = pkgutil.resolve_name(entry.builder) if isinstance(entry.builder, str) else entry.builder
+    encoder = build(entry, options or EncoderOptions(), context or LoadContext())
+    if not isinstance(encoder, Encoder):
+        raise UsageError(
+            f"The builder of {ref!r} gave a {type(encoder).__name__}.",
+            why="It has to give an umecache.encoders.base.Encoder.",
+            next=LISTING,
+        )
     return encoder
+
+
+def offered_models() -> dict[str, EntryPoint]:
+    """Encoders that installed packages offer, by name."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def refuse_joint(config: Mapping[str, Any], source: str) -> None:
@@ -71,7 +89,7 @@ def refuse_joint(config: Mapping[str, Any], source: str) -> None:
         raise UsageError(
             f"{source} is a joint text-and-image model ({kind}).",
             why="umecache caches encoders of one modality each and learns their fusion.",
-            next="umecache models",
+            next=LISTING,
         )
 
 
@@ -87,6 +105,8 @@ def _resolve(ref: str) -> ModelEntry:
         return _hub_entry(ref, rest)
     if prefix == "timm" and rest:
         return _timm_entry(ref, rest)
+    if prefix.endswith(".py"):
+        return _file_entry(prefix, rest)
     path = Path(ref).expanduser()
     if path.is_dir():
         return _folder_entry(path)
@@ -97,16 +117,47 @@ def _resolve(ref: str) -> ModelEntry:
             next=f"umecache extract --model NAME --weights {ref}",
         )
     if ref.startswith((".", "~", os.sep)) or ref.count("/") > 1:
-        raise UsageError(f"There is no folder {ref}.", next="umecache models")
+        raise UsageError(f"There is no folder {ref}.", next=LISTING)
     if "/" in ref:
-        raise UnknownName("model", ref, [f"hf:{ref}", f"timm:hf-hub:{ref}"], listing="umecache models")
-    raise UnknownName("model", ref, MODELS, listing="umecache models")
+        raise UnknownName("model", ref, [f"hf:{ref}", f"timm:hf-hub:{ref}"], listing=LISTING)
+    offered = offered_models()
+    if ref in offered:
+        return _checked(offered[ref].load(), ref)
+    raise UnknownName("model", ref, {*MODELS, *offered}, listing=LISTING)
+
+
+def _file_entry(path: str, attribute: str) -> ModelEntry:
+    """The ModelEntry that a file of the user's defines."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.", next=LISTING)
+    spec = importlib.util.spec_from_file_location(f"umecache_user_{file.stem}", file)
+    if not attribute or spec is None or spec.loader is None:
+        raise UsageError(f"{path!r} names a file but no entry.", next=f"--model {path}:ENTRY")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        entries = [name for name, value in vars(module).items() if isinstance(value, ModelEntry)]
+        raise UsageError(
+            f"{file} has no {attribute!r}.",
+            why=f"Its entries: {', '.join(entries) or 'none'}.",
+            next=f"--model {path}:{next(iter(entries), 'ENTRY')}",
+        )
+    return _checked(getattr(module, attribute), f"{path}:{attribute}")
+
+
+def _checked(found: Any, ref: str) -> ModelEntry:
+    if not isinstance(found, ModelEntry):
+        raise UsageError(
+            f"{ref!r} is no model.", why="It has to be an umecache.encoders.models.ModelEntry.", next=LISTING
+        )
+    return found
 
 
 def _hub_entry(ref: str, rest: str) -> ModelEntry:
     repo, _, revision = rest.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise UsageError(f"{ref!r} names no hub repository.", why="It is written hf:ORG/NAME.", next="umecache models")
+        raise UsageError(f"{ref!r} names no hub repository.", why="It is written hf:ORG/NAME.", next=LISTING)
     if repo.startswith("timm/"):  # the hub's timm repositories hold timm checkpoints
         return _timm_entry(ref, f"hf-hub:{rest}")
     facts = {"dim": None, "tokens": "as its tokenizer makes them", "licence": "see its model card"}
@@ -139,7 +190,7 @@ def _folder_entry(folder: Path) -> ModelEntry:
     raise UsageError(
         f"{folder / 'config.json'} names no architecture.",
         why='It needs "model_type" (transformers) or "architecture" (timm).',
-        next="umecache models",
+        next=LISTING,
     )
 
 
@@ -158,10 +209,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"{folder} holds no config.json, so it is no model folder.{hint}",
             why="transformers and timm both save one beside the weights.",
-            next="umecache models",
+            next=LISTING,
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} can't be read as JSON: {error}.", next="umecache models") from None
+        raise DataError(f"{path} can't be read as JSON: {error}.", next=LISTING) from None
     if not isinstance(config, dict):
-        raise DataError(f"{path} holds no JSON object.", next="umecache models")
+        raise DataError(f"{path} holds no JSON object.", next=LISTING)
     return config

@@ -195,9 +195,10 @@ def check_fit(
             next="umecache extract --weights PATH (a whole checkpoint of this architecture)",
         )
     left = sorted(unexpected)
-    # "encoder.layer.12.output.dense.weight" has the pattern of a parameter that we do have: the checkpoint is deeper.
-    known = {re.sub(r"\d+", "#", name) for name in module.state_dict()}
-    surplus = [name for name in left if re.sub(r"\d+", "#", name) in known]
+    # "bert.encoder.layer.12.output.dense.weight" is, but for its number (and the prefix of a model with a head), a
+    # parameter that we do have: the checkpoint is deeper.
+    known = {_pattern(name) for name in module.state_dict()}
+    surplus = [name for name in left if {_pattern(name), _pattern(name.partition(".")[2])} & known]
     if surplus and not may_cut:
         raise DataError(
             f"{source} has {len(surplus)} weights beyond the configured layers: {_some(surplus)}.",
@@ -254,6 +255,10 @@ def seeded(seed: int) -> Iterator[None]:
 def freeze(module: nn.Module) -> nn.Module:
     """Eval mode, float32, no gradients; returns the module."""
     return module.float().eval().requires_grad_(False)
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def _some(names: Collection[str], count: int = 3) -> str:
