@@ -32,8 +32,8 @@ from timm.layers import PatchEmbed, use_fused_attn
 from torch import Tensor, nn
 
 from umecache.encoders.base import Encoder, EncoderOptions, Json, LoadContext, Prepared, TokenGrid
-from umecache.encoders.pixels import Preprocessing
 from umecache.encoders.models import ModelEntry
+from umecache.encoders.pixels import Preprocessing
 from umecache.encoders.timm_models import Source, create, find_source
 from umecache.encoders.weights import weights_sha256
 from umecache.errors import UsageError
