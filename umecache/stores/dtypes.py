@@ -170,6 +170,7 @@ def decode_into(
             out_TD[...] = (tokens_TD.astype(np.uint32) << np.uint32(16)).view(np.float32)
     elif dtype == "int8":
         assert scale_T is not None
-        np.multiply(tokens_TD, scale_T[:, None], out=out_TD, dtype=np.float32, casting="same_kind")
+        with np.errstate(all="ignore"):  # a damaged scale must not warn; verify names it
+            np.multiply(tokens_TD, scale_T[:, None], out=out_TD, dtype=np.float32, casting="same_kind")
     else:
         out_TD[...] = tokens_TD

@@ -1,0 +1,115 @@
+"""Rows of sharded arrays: views where bytes allow it, copies where not, never the wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from umecache.stores import StoreDamaged
+from umecache.stores import rows as module
+from umecache.stores.rows import ChunkTable, Decoded, Rows, SparseRows, arrange
+
+F4 = np.dtype("<f4")
+
+
+def buffer_of(values: np.ndarray, order: list[int], chunk_rows: int, gap: int) -> tuple[np.ndarray, np.ndarray]:
+    """The chunks of `values` in some order with gaps between them, and where each one lies."""
+    step = chunk_rows * values.shape[1] * 4
+    parts, offset, at = [], np.full(len(values) // chunk_rows, -1), 0
+    for chunk in order:
+        offset[chunk] = at
+        parts.append(values[chunk * chunk_rows : (chunk + 1) * chunk_rows].tobytes() + b"\xff" * gap)
+        at += step + gap
+    raw = np.frombuffer(b"".join(parts), np.uint8)
+    return raw, offset
+
+
+@given(
+    order=st.permutations(range(5)),
+    gap=st.sampled_from([0, 4]),
+    chunk_rows=st.integers(1, 3),
+    span=st.tuples(st.integers(0, 14), st.integers(0, 14)),
+)
+def test_any_order_of_chunks_reads_right(order: list[int], gap: int, chunk_rows: int, span: tuple[int, int]) -> None:
+    values = np.arange(5 * chunk_rows * 2, dtype=F4).reshape(-1, 2)
+    raw, offset = buffer_of(values, order, chunk_rows, gap)
+    found = arrange(raw, F4, (2,), chunk_rows, offset, strict=None)
+    assert isinstance(found, np.ndarray) == (order == sorted(order) and gap == 0)
+    start, stop = sorted(min(at, len(values)) for at in span)
+    assert len(found) == len(values)
+    assert np.array_equal(found[start:stop], values[start:stop])
+
+
+def test_neighbours_in_the_file_are_a_view_although_the_shard_is_none() -> None:
+    values = np.arange(12, dtype=F4).reshape(6, 2)
+    raw, offset = buffer_of(values, [2, 0, 1], 2, 0)
+    table = arrange(raw, F4, (2,), 2, offset, strict=None)
+    assert isinstance(table, ChunkTable)
+    assert np.shares_memory(table[0:4], raw)
+    assert not np.shares_memory(table[2:6], raw)
+
+
+def test_absent_chunks_are_zeros_or_damage(tmp_path: Path) -> None:
+    values = np.ones((6, 2), F4)
+    raw, offset = buffer_of(values, [0, 2], 2, 0)
+    assert arrange(raw, F4, (2,), 2, offset, strict=None)[1:5].tolist() == [[1, 1], [0, 0], [0, 0], [1, 1]]
+    strict = arrange(raw, F4, (2,), 2, offset, strict=tmp_path / "shard")
+    assert strict[0:2].all()
+    with pytest.raises(StoreDamaged, match="shard lacks a record"):
+        strict[1:5]
+
+
+def rows_over(shards: list[np.ndarray], shard_rows: int) -> tuple[Rows, list[int]]:
+    loaded: list[int] = []
+
+    def load(k: int) -> np.ndarray:
+        loaded.append(k)
+        return shards[k]
+
+    return Rows(Path("store"), shard_rows, len(shards), load, np.empty((0, 1), F4)), loaded
+
+
+def test_shards_are_loaded_when_asked_for() -> None:
+    shards = [np.arange(10 * k, 10 * k + 4, dtype=F4)[:, None] for k in range(3)]
+    rows, loaded = rows_over(shards, 5)
+    assert rows.read(11, 2).ravel().tolist() == [21, 22]
+    assert rows.read(10, 1).ravel().tolist() == [20]
+    assert loaded == [2]
+    assert rows.read(10**9, 0).shape == (0, 1), "a record of no rows lies nowhere"
+
+
+@pytest.mark.parametrize(("start", "n"), [(3, 2), (4, 1), (15, 1), (-1, 1), (0, -1), (0, 2**62), (2**62, 1)])
+def test_places_outside_are_damage(start: int, n: int) -> None:
+    rows, _ = rows_over([np.zeros((4, 1), F4)] * 3, 5)
+    with pytest.raises(StoreDamaged, match="store places a record"):
+        rows.read(start, n)
+
+
+def test_only_so_many_maps_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_MAPS", 2)
+    rows, loaded = rows_over([np.full((4, 1), k, F4) for k in range(4)], 4)
+    for k in (0, 1, 2, 3, 3, 2, 0):
+        assert rows.read(4 * k, 4)[0, 0] == k
+    assert loaded == [0, 1, 2, 3, 0]
+
+
+def test_decoded_rows_pass_through_the_codec() -> None:
+    decoded = Decoded(4, lambda start, stop: np.arange(start, stop, dtype=F4)[:, None])
+    assert len(decoded) == 4
+    assert decoded[1:3].ravel().tolist() == [1, 2]
+
+
+def test_sparse_rows() -> None:
+    values = np.arange(6, dtype=F4).reshape(3, 2)
+    sparse = SparseRows(np.frombuffer(values.tobytes(), np.uint8), F4, 2, np.array([2, 5, 9]), np.array([16, 0, 8]))
+    assert len(sparse) == 3
+    rows, found = sparse.find(4, 6)
+    assert rows.tolist() == [1, 5]
+    assert found.tolist() == [[0, 1], [2, 3]]
+    rows, found = sparse.find(6, 3)
+    assert len(rows) == 0
+    assert found.shape == (0, 2)
