@@ -31,6 +31,8 @@ COMMANDS = {
     "methods": "umecache.cli.methods:methods",
 }
 
+INTERRUPTED = 130  # what Typer makes of Ctrl-C inside a command
+
 # Typer carries its own copy of click in newer versions; its public exception leads to the base class in either case.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -58,9 +60,12 @@ def build() -> typer.Typer:
 def run(argv: Sequence[str]) -> int:
     """Run one command line and return its exit status."""
     json = "--json" in argv
+    failure: UmecacheError
     try:
         status = typer.main.get_command(build()).main(list(argv), prog_name="umecache", standalone_mode=False)
-        return status if isinstance(status, int) else 0
+        if status != INTERRUPTED:
+            return status if isinstance(status, int) else 0
+        failure = _stopped()
     except UmecacheError as error:
         failure = error
     except _CommandLineError as error:
@@ -69,7 +74,7 @@ def run(argv: Sequence[str]) -> int:
             return 2
         failure = _usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        failure = JobFailed("Stopped.", why="What was finished is kept.", next="run the same command again to go on")
+        failure = _stopped()
     except BrokenPipeError:
         # The reader went away (`umecache ... | head`): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,6 +86,10 @@ def run(argv: Sequence[str]) -> int:
 def main() -> None:
     """The console script."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _stopped() -> UmecacheError:
+    return JobFailed("Stopped.", why="What was finished is kept.", next="run the same command again to go on")
 
 
 def _usage(error: Exception) -> UsageError:

@@ -12,7 +12,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values, names, numbers, per_model
-from umecache.errors import JobFailed, UsageError
+from umecache.errors import JobFailed, UmecacheError, UsageError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig, StoreSummary
@@ -115,6 +115,13 @@ def _run(config: ExtractConfig, *, json: bool) -> list[StoreSummary] | None:
     place = here(config.device)
     try:
         summaries = run(config, reporter(json), place)
+    except UmecacheError as error:
+        if place.is_main:
+            raise
+        # Every process meets the same bad input, and the main one says so; a failed job is each one's own.
+        if error.exit_status == 1:
+            sys.stderr.write(f"process {place.index}: {error}\n")
+        raise typer.Exit(error.exit_status) from error
     finally:
         place.leave()
     return summaries if place.is_main else None
