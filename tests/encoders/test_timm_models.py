@@ -196,6 +196,10 @@ def test_a_folder_of_another_network_is_refused(tmp_path: Path) -> None:
         (lambda config: {**config, "pretrained_cfg": "x"}, "pretrained_cfg"),
         (lambda config: {**config, "pretrained_cfg": {"mean": 0.5}}, "mean is not 3 numbers"),
         (lambda config: {**config, "pretrained_cfg": {"std": ["a", "b", "c"]}}, "std is not 3 numbers"),
+        (lambda config: {**config, "pretrained_cfg": {"input_size": [3, 64]}}, "input_size is not 3 numbers"),
+        (lambda config: {**config, "pretrained_cfg": {"crop_pct": "all"}}, "crop_pct can't be 'all'"),
+        (lambda config: {**config, "model_args": {"img_size": "big"}}, "img_size='big'"),
+        (lambda config: {**config, "model_args": {"img_size": [64, 32]}}, "reads images of 64 x 32"),
         (lambda config: {**config, "model_args": [1]}, "not that of a timm model"),
         (lambda config: {**config, "model_args": {"depht": 3}}, "depht"),
         (lambda config: {**config, "model_args": {"checkpoint_path": "/etc/passwd"}}, "checkpoint_path"),
@@ -240,6 +244,13 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_arguments_that_are_none_of_the_networks(key: str) -> None:
     with pytest.raises(UsageError, match=key):
         load_encoder("mobilenetv2", EncoderOptions(weights="random", model_args={key: "x"}))
+
+
+@pytest.mark.parametrize("size", [0, -32, 100_000])
+def test_absurd_sizes_are_refused(size: int) -> None:
+    for name in ("vit", "mobilenetv2", "vgg16"):
+        with pytest.raises(UsageError, match="--image-size"):
+            load_encoder(name, EncoderOptions(weights="random", image_size=size))
 
 
 def test_unknown_arguments_are_named() -> None:

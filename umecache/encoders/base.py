@@ -7,7 +7,7 @@
 
 Shapes: B batch, T tokens of one record (padded to the batch's longest), D width of the hidden states.
 
-`prepare` is the CPU half (tokenize; decode, resize, normalise): it runs ahead of the device, in threads. `encode` is
+`prepare` is the CPU half (tokenize; decode, resize): it runs ahead of the device, in threads. `encode` is
 the device half. Nothing here knows of stores, data sets or training.
 """
 
@@ -28,7 +28,7 @@ from umecache.reporting import Reporter, Silent
 Modality = Literal["text", "image"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Prepared = np.ndarray[Any, Any]
-"""One input, ready for `collate`: token ids [T] int64 for text, pixels [3, H, W] float32 for images."""
+"""One input, ready for `collate`: token ids [T] int64 for text, pixels [3, S, S] uint8 or float32 for images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from umecache.encoders.base import EncoderOptions
 from umecache.encoders.hub import fetch
 from umecache.encoders.models import ModelEntry
+from umecache.encoders.pixels import MAX_IMAGE_SIZE
 from umecache.encoders.registry import read_config
 from umecache.encoders.weights import WEIGHT_FILES, freeze, load_state, seeded
 from umecache.errors import DataError, UnknownName, UsageError
@@ -146,7 +147,7 @@ def create(source: Source, options: EncoderOptions) -> tuple[nn.Module, dict[str
             next="umecache extract --help",
         )
     size = image_size(source, facts, options)
-    if facts.get("fixed_input_size"):  # such networks are built for one size; the others take any
+    if facts.get("fixed_input_size") or "img_size" in args:  # built for one size; other networks take any
         args["img_size"] = size
     overlay: dict[str, Any] = {name: _tuples(value) for name, value in source.facts.items()}
     state = None if source.path is None else load_state(source.path)
@@ -169,14 +170,22 @@ def image_facts(source: Source) -> dict[str, Any]:
 
 def image_size(source: Source, facts: Mapping[str, Any], options: EncoderOptions) -> int:
     """S, pixels of a side: what was asked for, else the network's own."""
-    said: Any = options.image_size or options.model_args.get("img_size") or source.model_args.get("img_size")
-    own = facts.get("input_size", (3, 224, 224))
-    height, width = (said, said) if isinstance(said, int) else tuple(said or own[1:])
+    said: Any = options.image_size
+    for args in (options.model_args, source.model_args):
+        said = args.get("img_size") if said is None else said
+    sides = (
+        (said, said) if isinstance(said, int) else facts.get("input_size", (3, 224, 224))[1:] if said is None else said
+    )
+    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        raise UsageError(f"img_size={said!r} is no size in pixels.", next="--image-size 224")
+    height, width = sides
     if height != width:
         raise UsageError(
             f"{source.plain_architecture} reads images of {height} x {width}; here they are squares.",
             next=f"--image-size {min(height, width)}",
         )
+    if not 1 <= height <= MAX_IMAGE_SIZE:
+        raise UsageError(f"--image-size {height} is not within 1 to {MAX_IMAGE_SIZE}.", next="--image-size 224")
     return int(height)
 
 
@@ -240,10 +249,13 @@ def _read_folder(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
         )
     check_architecture(name.partition(".")[0])
     known = {key: _tuples(facts[key]) for key in _FOLDER_FACTS if facts.get(key) is not None}
-    for key, length in (("mean", 3), ("std", 3), ("input_size", 3)):
-        value = known.get(key, (0,) * length)
-        if not isinstance(value, tuple) or len(value) != length or not all(isinstance(v, int | float) for v in value):
-            raise DataError(f"{folder / 'config.json'}: {key} is not {length} numbers.", why=f"It is {facts[key]!r}.")
+    for key in ("mean", "std", "input_size"):
+        value = known.get(key, (0, 0, 0))
+        if not isinstance(value, tuple) or len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+            raise DataError(f"{folder / 'config.json'}: {key} is not 3 numbers.", why=f"It is {facts[key]!r}.")
+    for key, kind in (("crop_pct", (int, float)), ("crop_mode", (str,)), ("interpolation", (str,))):
+        if not isinstance(known.get(key, kind[0]()), kind):
+            raise DataError(f"{folder / 'config.json'}: {key} can't be {facts[key]!r}.")
     # num_classes there is the head's; what the weights really have is seen when they are loaded.
     return name, known, {key: _tuples(value) for key, value in model_args.items() if key != "num_classes"}
 
@@ -262,6 +274,8 @@ def _build(
             network: nn.Module = timm.create_model(
                 source.architecture, pretrained=state is not None, pretrained_cfg_overlay=overlay, **args
             )
+    except MemoryError:
+        raise
     except Exception as error:  # timm asserts, and raises whatever torch does, on arguments that don't fit
         misfit = Misfit.parse(str(error))
         if state is not None and misfit is not None:
