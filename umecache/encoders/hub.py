@@ -79,8 +79,14 @@ def fetch(
     try:
         info = HfApi(endpoint=endpoint).model_info(repo, revision=revision)
         names = choose_files([sibling.rfilename for sibling in info.siblings or ()])
+        # By the name asked for, not by info.sha: only then does the cache know it when the network is gone.
         folder = snapshot_download(
-            repo, revision=info.sha, allow_patterns=names, cache_dir=cache, endpoint=endpoint, library_name="umecache"
+            repo,
+            revision=revision,
+            allow_patterns=names,
+            cache_dir=cache,
+            endpoint=endpoint,
+            library_name="umecache",
         )
     except GatedRepoError as error:
         raise UsageError(
@@ -99,7 +105,7 @@ def fetch(
         if cached is not None:
             return cached
         raise _unreachable(repo, f"{type(error).__name__}: {error}".splitlines()[0]) from None
-    return Snapshot(Path(folder), str(info.sha))
+    return Snapshot(Path(folder), Path(folder).name)  # .../snapshots/COMMIT
 
 
 def _cached(repo: str, revision: str | None, cache: Path | None) -> Snapshot | None:
