@@ -150,6 +150,13 @@ def test_hdf5_stores_give_the_same_head(kit: Any, tmp_path: Path) -> None:
     assert one == other
 
 
+def test_a_control_needs_no_store_of_the_other_modality(world: Any, tmp_path: Path) -> None:
+    alone = fuse(config(world, tmp_path / "a", method="text-only", image=None))
+    both = fuse(config(world, tmp_path / "b", method="text-only"))
+    assert (alone.document["image"], both.document["image"]) == (None, "vit")
+    assert alone.document["accuracy"] == both.document["accuracy"]
+
+
 def test_method_arguments_reach_the_method_and_the_run(world: Any, tmp_path: Path) -> None:
     result = fuse(config(world, tmp_path / "run", method="ume", method_args={"pairs": "cross"}))
     run = load_run(result.path)

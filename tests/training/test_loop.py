@@ -98,7 +98,7 @@ def test_soft_scores_train_too(world: Any) -> None:
     material = material_of(world, epochs=25, loss="soft", dropout=0.0)
     head = run(material, [spec("product", lr=3e-3)])[0]
     index = np.arange(len(material.questions.train.questions))
-    answers_Q = predict([head], material.train_reader, index)[0]
+    answers_Q = predict([head], material.train_reader, index, batch_size=64)[0]
     assert (answers_Q == material.questions.targets.hard(index).numpy()).mean() > 0.95
     assert head.history[-1].loss < head.history[0].loss
 

@@ -7,7 +7,7 @@ import torch
 
 from umecache.errors import UnknownName, UsageError
 from umecache.fusion.registry import METHODS
-from umecache.training.model import FusionClassifier, build_model, method_arguments, share_arguments
+from umecache.training.model import FusionClassifier, build_model, method_arguments, modalities_of, share_arguments
 
 DIMS = {"text": 6, "image": 10}
 
@@ -62,3 +62,9 @@ def test_an_argument_for_one_method_wins() -> None:
 def test_an_argument_nobody_takes_is_refused(key: str) -> None:
     with pytest.raises(UsageError, match=f"--method-arg {key}"):
         share_arguments(("concat", "ume"), {key: "cross"})
+
+
+def test_controls_look_at_one_modality() -> None:
+    assert modalities_of(("text-only",)) == ("text",)
+    assert modalities_of(("image-only", "text-only")) == ("text", "image")
+    assert modalities_of(("./mine.py:Mine",)) == ("text", "image")

@@ -212,6 +212,23 @@ def test_any_number_of_modalities(world: Any, kit: Any, tmp_path: Path) -> None:
         find(world, text=str(world.text), features={"text": str(world.text)})
 
 
+def test_what_isn_t_needed_isn_t_looked_for(world: Any) -> None:
+    (text,) = find(world, text=str(world.text), needed=("text",))
+    assert text.name == "text"
+    assert [source.name for source in find(world, **both(world), needed=("text",))] == ["text", "image"]
+
+
+def test_a_folder_that_only_bears_a_model_s_name_is_passed_over(
+    world: Any, private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = at_home(world, private_home)
+    (tmp_path / "bert").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find(world, text="bert")[0].paths["val"] == stores / "bert-00000000" / "val"
+    shutil.copytree(world.text, tmp_path / "bert", dirs_exist_ok=True)
+    assert find(world, text="bert")[0].paths["val"] == Path("bert") / "val"
+
+
 def test_every_refusal_is_a_user_s_error() -> None:
     assert all(
         issubclass(kind, UmecacheError) and kind.exit_status == 2

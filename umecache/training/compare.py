@@ -22,7 +22,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import CompareConfig
 from umecache.training.head import HeadSpec
 from umecache.training.job import Material, Rate, choose_rates, place, run_heads
-from umecache.training.model import share_arguments
+from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions, load_questions
 from umecache.training.recipe import Recipe, load_recipe
@@ -99,6 +99,7 @@ def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ..
             image=image,
             features=config.features,
             limit=config.limit,
+            needed=modalities_of(config.methods),
         )
         for text, image in itertools.product(config.text or (None,), config.image or (None,))
     ]

@@ -18,7 +18,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import FuseConfig
 from umecache.training.head import HeadSpec
 from umecache.training.job import Material, place, run_heads
-from umecache.training.model import share_arguments
+from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, write_method
 from umecache.training.questions import load_questions
 from umecache.training.resolve import find_sources
@@ -51,6 +51,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             image=config.image,
             features=config.features,
             limit=config.limit,
+            needed=modalities_of((config.method,)),
         )
         material = Material(questions, sources, config, device)
         specs = [

@@ -101,7 +101,8 @@ class Head:
             ).to(device)
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
         optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self._optimizer = optimizer(self.model.parameters(), lr=spec.lr, weight_decay=config.weight_decay)
+        fused = device.type in ("cpu", "cuda")  # one kernel for a whole step, where torch has one
+        self._optimizer = optimizer(self.model.parameters(), lr=spec.lr, weight_decay=config.weight_decay, fused=fused)
         self._steps, self._step = steps, 0
         self._losses: list[Tensor] = []
         self._best: dict[str, Tensor] | None = None

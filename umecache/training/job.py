@@ -98,7 +98,7 @@ def run_heads(material: Material, specs: Sequence[HeadSpec], reporter: Reporter)
     say_where(material, reporter)
     train(heads, material.train_reader, questions.targets, index, config=config, held=held, reporter=reporter)
     every = np.arange(len(questions.evaluation.questions))
-    answers_HQ = predict(heads, material.eval_reader, every)
+    answers_HQ = predict(heads, material.eval_reader, every, batch_size=config.batch_size)
     return [
         Result(head, questions.answers(answers_Q), questions.score(answers_Q))
         for head, answers_Q in zip(heads, answers_HQ, strict=True)

@@ -1,7 +1,7 @@
 """The training loop: each batch is read once and fed to every head.
 
     train(heads, reader, targets, index, config=config, held=held_index)
-    answers_HQ = predict(heads, reader, index, batch_size=256)
+    answers_HQ = predict(heads, reader, index, batch_size=64)
 
 Shapes: H heads, Q questions. `index` counts questions of the reader's split in file order.
 """
@@ -64,15 +64,16 @@ def train(
                 head.end_epoch()
             running = _without_failures(running, tolerant)
             if held is not None and running:
-                for head, answers_Q in zip(running, predict(running, reader, held), strict=True):
+                answers_HQ = predict(running, reader, held, batch_size=config.batch_size)
+                for head, answers_Q in zip(running, answers_HQ, strict=True):
                     head.tell_score(targets.accuracy(held, answers_Q))
     for head in heads:
         head.close()
     _without_failures(heads, tolerant)
 
 
-def predict(heads: Sequence[Head], reader: FeatureReader, index: Index, *, batch_size: int = 256) -> Index:
-    """Each head's class for each question [H, Q], in one pass."""
+def predict(heads: Sequence[Head], reader: FeatureReader, index: Index, *, batch_size: int) -> Index:
+    """Each head's class for each question [H, Q], in one pass. What fits in training fits here: no gradients."""
     answers_HQ = np.empty((len(heads), len(index)), dtype=np.int64)
     done = 0
     for batch in batches(reader, index, batch_size=batch_size):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from umecache.encoders.base import Json
 from umecache.errors import UsageError
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.registry import build_fusion, load_fusion
+from umecache.fusion.registry import METHODS, build_fusion, load_fusion
 
 OWN_FLAGS = frozenset({"width", "dropout"})
 """Options of a fusion that are flags of their own, the same for every method of a run."""
@@ -64,6 +64,15 @@ def method_arguments(method: str) -> frozenset[str]:
     """The names that `--method-arg` may set for a method."""
     parameters = inspect.signature(load_fusion(method)).parameters.values()
     return frozenset(each.name for each in parameters if each.kind is each.KEYWORD_ONLY) - OWN_FLAGS
+
+
+def modalities_of(methods: Sequence[str]) -> tuple[str, ...]:
+    """Which of text and image the methods look at: a control alone needs no store of the other."""
+    looked_at: set[str] = set()
+    for method in methods:
+        entry = METHODS.get(method)
+        looked_at.update(entry.uses if entry is not None and entry.uses is not None else ("text", "image"))
+    return tuple(name for name in ("text", "image") if name in looked_at)
 
 
 def share_arguments(methods: Sequence[str], said: Mapping[str, Json]) -> dict[str, dict[str, Json]]:

@@ -84,19 +84,20 @@ def find_sources(
     image: str | None = None,
     features: Mapping[str, str] | None = None,
     limit: int | None = None,
+    needed: Sequence[str] = ("text", "image"),
 ) -> tuple[Source, ...]:
     """The stores of a run, checked against its splits.
 
-    Text comes first, then image, then `features` in the order given. Where only `features` are said, no text or image
-    store is looked for beside them.
+    Text comes first, then image, then `features` in the order given. A store of text or image that is not said is
+    looked for if it is `needed`; where `features` are said, none is.
 
     Raises:
         UsageError: several stores fit; the error lists them.
         StoreMissing, StoreIncomplete, StoreMismatch: none, an unfinished one, or one of something else.
     """
-    asked: dict[str, str | None] = {"text": text, "image": image}
+    said = {"text": text, "image": image}
+    asked = {name: ref for name, ref in said.items() if ref is not None or (name in needed and not features)}
     if features:
-        asked = {name: ref for name, ref in asked.items() if ref is not None}
         for name in features:
             if name in asked:
                 raise UsageError(f"{name} is said twice: --{name} and --features {name}=...")
@@ -114,7 +115,11 @@ def find_sources(
 
 def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Source:
     folder = Path(ref).expanduser() if ref is not None else None
-    if folder is None or not folder.exists():
+    if (
+        ref is None
+        or folder is None
+        or not (folder.exists() if _looks_like_a_path(ref) else _holds_stores(folder, splits))
+    ):
         if ref is not None and _looks_like_a_path(ref):
             raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
         folder = _by_name(name, ref, dataset, splits, limit)
@@ -284,6 +289,12 @@ def _holds(store: Store, ids: Iterable[int]) -> bool:
 
 def _looks_like_a_path(ref: str) -> bool:
     return not ref.startswith(("hf:", "timm:")) and (os.sep in ref or ref.startswith((".", "~")) or ref.endswith(".h5"))
+
+
+def _holds_stores(folder: Path, splits: Sequence[Split]) -> bool:
+    """Whether a plain name is a folder of stores: one that is called like a model may hold something else."""
+    inside = [*(split.name for split in splits), "manifest.json", "zarr.json"]
+    return folder.is_dir() and any((folder / name).exists() for name in inside)
 
 
 def _flag(name: str) -> str:
