@@ -68,19 +68,22 @@ class Work:
 
     def create(self, plan: Mapping[str, Any]) -> dict[str, Any]:
         """Make the folder and publish the plan; returns the plan that counts, another process's if it was first."""
-        for folder in (self.path / "receipts", self.claims, self.tmp):
+        # The work folder first: it is what marks a folder as an unfinished store.
+        for folder in (self.claims, self.tmp, self.path / "receipts"):
             make_dirs(folder)
         final = self.folder / "plan.json"
         temporary = self.tmp / f"plan-{os.getpid()}-{os.urandom(4).hex()}"
-        write_synced(temporary, pretty(dict(plan)))
         try:
-            os.link(temporary, final)  # unlike rename, never replaces what another process published
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            if not final.exists():
-                temporary.replace(final)
-        temporary.unlink(missing_ok=True)
+            write_synced(temporary, pretty(dict(plan)))
+            try:
+                os.link(temporary, final)  # unlike rename, never replaces what another process published
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not final.exists():
+                    temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
         fsync_dir(self.folder)
         return self.plan()
 

@@ -13,8 +13,10 @@ Files hold no timestamps and are written for libhdf5 1.10 and later, so equal fa
 from __future__ import annotations
 
 import os
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,8 @@ class Hdf5Format:
     ) -> Mapping[str, bytes]:
         import h5py
 
-        temporary = scratch / f"index-{os.getpid()}-{id(length)}.h5"
-        with _create(temporary, align=64) as file:
+        # In memory: libhdf5 copes badly with a disk that fills up under an open file.
+        with _create("index", align=64, driver="core", backing_store=False) as file:
             if isinstance(plan.ids, list):
                 names = np.array([name.encode() for name in plan.ids])
                 kind = h5py.string_dtype("utf-8", max(names.dtype.itemsize, 1))
@@ -82,9 +84,8 @@ class Hdf5Format:
             if dtype == "int8":
                 _virtual(file, "scale", np.dtype("<f4"), plan, ())
                 _virtual(file, "exact", np.dtype("<f4"), plan, (plan.dim,))
-        data = temporary.read_bytes()
-        temporary.unlink()
-        return {INDEX: data}
+            file.flush()
+            return {INDEX: file.id.get_file_image()}
 
     def columns(self, path: Path, manifest: Mapping[str, Any] | None) -> Columns:
         index = _index_file(path)
@@ -134,10 +135,22 @@ def _index_file(path: Path) -> Path:
     return path if path.is_file() else path / INDEX
 
 
-def _create(path: Path, *, align: int) -> Any:
+def _create(path: Path | str, *, align: int, **driver: Any) -> Any:
     import h5py
 
-    return h5py.File(path, "w", libver=LIBVER, alignment_threshold=64, alignment_interval=align)
+    return h5py.File(path, "w", libver=LIBVER, alignment_threshold=64, alignment_interval=align, **driver)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """libhdf5 hides the system's error number in the text of whatever it raises."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        if isinstance(error, OSError) and error.errno is not None or found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 
 
 def _contiguous(file: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
@@ -185,7 +198,7 @@ class Hdf5Sink:
         self._path = folder / "shard.h5"
         body = self._path
         if shape.compression is None:
-            with _create(self._path, align=4096) as file:
+            with _disk(self._path), _create(self._path, align=4096) as file:
                 self._offset = _contiguous(file, "tokens", self._dtype, (shape.rows, shape.dim))
                 if self._scale is not None:
                     self._scale_at = _contiguous(file, "scale", np.dtype("<f4"), (shape.rows,))
@@ -217,7 +230,7 @@ class Hdf5Sink:
     def _compress(self) -> None:
         shape = self._shape
         step = shape.chunk_rows * self._row_bytes
-        with _create(self._path, align=1) as file:
+        with _disk(self._path), _create(self._path, align=1) as file:
             tokens = file.create_dataset(
                 "tokens",
                 shape=(shape.rows, shape.dim),
@@ -243,7 +256,7 @@ class Hdf5Sink:
             return
         self._exact.sort()
         shape = (self._shape.rows, self._shape.dim)
-        with h5py.File(self._path, "r+", libver=LIBVER) as file:
+        with _disk(self._path), h5py.File(self._path, "r+", libver=LIBVER) as file:
             exact = file.create_dataset("exact", shape=shape, chunks=(1, shape[1]), dtype="<f4", fillvalue=0)
             for row, raw in self._exact:
                 exact.id.write_direct_chunk((row, 0), raw)

@@ -131,10 +131,15 @@ def open_writer(
     published: Mapping[str, Any] = wanted
     if not is_sealed(root):
         _refuse_other_folder(root)
-        with telling(root, "the plan", ["Nothing was written yet."]):
-            make_dirs(root.absolute())
-            published = Work(root).create(wanted)
-        _compare(root, wanted, published)
+        try:
+            with telling(root, "the plan", ["Nothing was written yet."]):
+                make_dirs(root.absolute())
+                published = Work(root).create(wanted)
+        except StoreError:
+            if not is_sealed(root):  # else another process sealed it and took the work folder away under our feet
+                raise
+        else:
+            _compare(root, wanted, published)
     if is_sealed(root):  # already, or by another process meanwhile
         published = _wanted_of(read_manifest(root), wanted)
         _compare(root, wanted, published)
@@ -165,10 +170,12 @@ def _begun_shards(root: Path) -> list[int] | None:
 def _refuse_other_folder(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise StoreError(f"{root} is a file; a store is a folder.", next="Name another folder with --store.")
-    if root.is_dir() and not (root / WORK).exists() and any(root.iterdir()):
+    names = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    # Another process may begin or seal the store at this very moment: one listing, then a second look.
+    if names and not any(name.startswith(WORK) for name in names) and not is_sealed(root):
         raise StoreError(
             f"{root} is neither empty nor an unfinished store.",
-            why=f"It holds {', '.join(sorted(p.name for p in root.iterdir())[:3])}.",
+            why=f"It holds {', '.join(names[:3])}.",
             next="Name another folder with --store, or empty this one.",
         )
 
