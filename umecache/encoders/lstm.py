@@ -120,7 +120,8 @@ def load_lstm(files: Mapping[str, bytes], *, name: str = "lstm", options: Encode
         vocab_size, embedding_dim = shape["embedding.weight"]
         layers = len({key.split(".")[1] for key in shape if key.startswith("layers.")})
         dim = shape["layers.0.weight_hh_l0"][1]
-        module = QuestionLSTM(vocab_size, embedding_dim, dim, layers)
+        with seeded(0):  # overwritten at once, but the caller's random state is not ours to use up
+            module = QuestionLSTM(vocab_size, embedding_dim, dim, layers)
     except (KeyError, ValueError, IndexError) as error:
         raise DataError(f"{WEIGHTS} holds no LSTM of ours ({error}).", next="umecache extract --model lstm") from None
     load_into(module, state, source=WEIGHTS)
