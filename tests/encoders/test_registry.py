@@ -250,3 +250,31 @@ resolve("bert"); resolve("timm:x"); resolve("hf:a/b")
 assert not {"torch", "transformers", "timm", "numpy"} & set(sys.modules), sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The page
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
+
+
+def test_the_page_lists_the_table() -> None:
+    rows = [line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    listed = {name.strip().strip("`"): row for row in rows for name in row[1].split(",")}
+    for name, entry in MODELS.items():
+        row = listed[name]
+        assert row[2].strip() == str(entry.dim)
+        assert entry.repo is None or row[4].strip() == entry.repo
+        assert entry.licence in row[5] or name == "lstm"
+
+
+def test_the_page_has_examples_that_run(tmp_path: Path) -> None:
+    blocks = DOCS.read_text().split("```python\n")[1:]
+    for number, block in enumerate(blocks):
+        (tmp_path / f"mine{number}.py").write_text(block.split("```")[0])
+    entry = resolve(f"{tmp_path / 'mine0.py'}:ENTRY")
+    assert (entry.repo, entry.builder) == ("answerdotai/ModernBERT-base", TRANSFORMERS)
+    encoder = load_encoder(f"{tmp_path / 'mine1.py'}:ENTRY")
+    batch = encoder.collate(encoder.prepare_many(["abc", ""]))
+    assert encoder.encode(batch).shape == (2, 3, 64)
+    assert load_encoder(f"{tmp_path / 'mine1.py'}:ENTRY", EncoderOptions(seed=1)).recipe != encoder.recipe
