@@ -51,7 +51,7 @@ def info(path: str | Path) -> dict[str, Any]:
     root = Path(path)
     found = progress(root) if not (root / CHECKSUMS).exists() else None
     if found is not None:
-        plan = Work(root).plan()
+        plan = Work(root).plan() if Work(root).exists() else {"facts": {}, "plan": {}}
         facts, layout = plan.get("facts"), plan.get("plan")
         if not isinstance(facts, dict) or not isinstance(layout, dict):
             raise StoreDamaged(f"{root / WORK / 'plan.json'} is malformed.")

@@ -148,7 +148,7 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         found = re.search(r"errno = (\d+)", str(error))
-        if isinstance(error, OSError) and error.errno is not None or found is None:
+        if found is None or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
 

@@ -355,11 +355,12 @@ def _check_shards(root: Path, manifest: dict[str, Any]) -> None:
 
 
 def progress(root: Path) -> tuple[int, int] | None:
-    """Finished and planned shards of an unsealed store; None where none is being written."""
-    file = root / WORK / "plan.json"
-    if not file.is_file():
+    """Finished and planned shards of an unsealed store (0 planned: not known yet); None where there is none."""
+    if not (root / WORK).is_dir():
         return None
-    shards = read_json(file).get("plan", {}).get("shards")
+    file = root / WORK / "plan.json"
+    plan = read_json(file).get("plan") if file.is_file() else None
+    shards = plan.get("shards") if isinstance(plan, dict) else None
     done = sum(1 for _ in (root / "receipts").glob("*.json"))
     return done, len(shards) if isinstance(shards, list) else 0
 
@@ -376,7 +377,7 @@ def _refuse_unfinished(root: Path) -> None:
     if found is not None:
         done, planned = found
         raise StoreIncomplete(
-            f"{root} is not complete: {done} of {planned} shards.",
+            f"{root} is not complete: {done} of {planned or 'as yet unknown'} shards.",
             why="It is still being written, or its writer stopped.",
             next="Wait for it, or run the same umecache extract command again: it goes on from there.",
         )
