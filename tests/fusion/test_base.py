@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import nn
 
 from tests.fusion.contract import FusionContract, Make, make_batch
-from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import TokenProjection, masked_mean
 from umecache.fusion.registry import METHODS, build_fusion
 
 
@@ -41,26 +39,17 @@ class TestOptions(FusionContract):
         return partial(build_fusion, name, **options)
 
 
-class Gate(Fusion):
-    """A user's own: a gate over the text, from the image (written as docs/methods.md teaches)."""
-
-    def __init__(self, dims: Mapping[str, int], *, width: int = 256, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.out_dim = width
-        self.project = TokenProjection(dims, width)
-        self.gate = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, features: Features) -> Tensor:
-        first, *others = (masked_mean(x_BTK, mask_BT) for x_BTK, mask_BT in self.project(features))
-        f_BK: Tensor = self.dropout(first * self.gate(sum(others)).sigmoid())
-        return f_BK
-
-
 class TestOwn(FusionContract):
+    """The method that docs/methods.md shows how to write, from the page itself."""
+
     @pytest.fixture
-    def make(self) -> Make:
-        return Gate
+    def make(self, tmp_path: Path) -> Make:
+        page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+        code = page.split("```python\n", 1)[1].split("```", 1)[0]
+        assert "class Mine(Fusion)" in code
+        assert len(code.strip().splitlines()) <= 20, "in 20 lines"
+        (tmp_path / "mine.py").write_text(code)
+        return partial(build_fusion, f"{tmp_path / 'mine.py'}:Mine")
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

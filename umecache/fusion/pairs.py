@@ -112,6 +112,8 @@ class _PairPool(torch.autograd.Function):
             grads = ctx.module.backward(
                 grad_BD, a_BND, b_BND, c_BND, mask_BN, w_BD, bias_B, f_BD, log_total_B, ctx.spec
             )
+        if ctx.spec.aws_logit == "linear" and bias_B is not None:
+            grads = (*grads[:4], torch.zeros_like(bias_B))  # softmax drops it; what was summed is rounding
         wanted = (a_BND, b_BND, c_BND, w_BD, bias_B)
         da, db, dc, dw, dbias = (
             None if g is None or x is None else g.to(x.dtype) for g, x in zip(grads, wanted, strict=True)

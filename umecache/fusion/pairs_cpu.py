@@ -37,6 +37,7 @@ from umecache.fusion.pairs_tiled import PairSpec
 from umecache.home import home
 
 SOURCE = Path(__file__).with_name("pairs_cpu.c")
+SOURCES = (SOURCE, SOURCE.with_name("pairs_cpu_rows.h"))
 # gnu11, not c11: only there does GCC contract a * b + c to one instruction. No -ffast-math: see the C file.
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 # The first that compiles is taken: not every compiler knows the machine by -march, or has OpenMP.
@@ -188,7 +189,8 @@ def kernel_hash(cc: list[str]) -> str:
     """One value for one source, compiler, set of flags and processor."""
     seen = Path(cc[0]).resolve().stat()
     facts = (*cc, str(seen.st_size), str(seen.st_mtime_ns), *FLAGS, repr(VARIANTS), _processor())
-    return hashlib.sha256("\0".join(facts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    sources = b"".join(path.read_bytes() for path in SOURCES)
+    return hashlib.sha256("\0".join(facts).encode() + sources).hexdigest()[:16]
 
 
 def _processor() -> str:
