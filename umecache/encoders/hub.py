@@ -126,6 +126,6 @@ def _unreachable(repo: str, reason: str) -> UmecacheError:
     return UmecacheError(
         f"{repo} is not in the local cache, and the hub can't be reached.",
         why=reason,
-        next=f"where there is a network: hf download {repo} --local-dir {folder} "
-        f"(older: huggingface-cli download); then here: umecache extract --weights {folder}",
+        next=f"where there is a network: hf download {repo} --local-dir {folder} (older: huggingface-cli download); "
+        f"then here, in the same command: --weights {folder}",
     )
