@@ -112,10 +112,15 @@ def test_the_order_is_a_shuffle_that_its_seed_and_epoch_decide() -> None:
 
 
 def test_leaving_early_stops_the_thread(path: Path) -> None:
-    before = threading.active_count()
-    for _ in batches(reader(path, [10] * 50), np.arange(50), batch_size=1):
-        break
-    assert threading.active_count() == before
+    def gathering() -> set[int | None]:
+        return {thread.ident for thread in threading.enumerate() if thread.name == "umecache-batches"}
+
+    before = gathering()
+    source = batches(reader(path, [10] * 50), np.arange(50), batch_size=1)
+    next(source)
+    assert gathering() - before
+    source.close()
+    assert not gathering() - before
 
 
 def test_an_error_of_the_thread_reaches_the_caller(path: Path) -> None:

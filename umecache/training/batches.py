@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -154,7 +154,7 @@ def epoch_order(index: Index, *, order_seed: int, epoch: int) -> Index:
     return np.random.default_rng([order_seed, epoch]).permutation(index)
 
 
-def batches(reader: FeatureReader, index: Index, *, batch_size: int) -> Iterator[Batch]:
+def batches(reader: FeatureReader, index: Index, *, batch_size: int) -> Generator[Batch, None, None]:
     """Batches in the order of `index`, gathered ahead by a thread; the last may be smaller."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(PREFETCH)
     stop = threading.Event()
