@@ -54,7 +54,9 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """Train many fusion methods and seeds in one pass over the stores; one table. Example:
+    """Train many fusion methods and seeds in one pass over the stores; one table.
+
+    Example:
 
         umecache compare --methods text-only,concat,product,attention,evc,ume,ume-res --seeds 3 --lr auto
 

@@ -48,7 +48,9 @@ def extract(
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if an input could not be read.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """Stage one: run frozen encoders once and store their hidden states. Example:
+    """Stage one: run frozen encoders once and store their hidden states.
+
+    Example:
 
         umecache extract --model minilm --model mobilenetv2 --data vqa-v2
 

@@ -51,7 +51,9 @@ def fuse(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """Stage two: train one fusion method on cached features, score it, save it. Example:
+    """Stage two: train one fusion method on cached features, score it, save it.
+
+    Example:
 
         umecache fuse --method ume --text minilm --image mobilenetv2 --seeds 3
 

@@ -16,7 +16,9 @@ from umecache.cli.output import console, emit
 def methods(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """List the fusion methods, their equations and options. Example:
+    """List the fusion methods, their equations and options.
+
+    Example:
 
     umecache methods --json
     """

@@ -16,7 +16,9 @@ from umecache.cli.output import console, emit
 def models(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
-    """List the encoders that can be named. Example:
+    """List the encoders that can be named.
+
+    Example:
 
     umecache models --json
     """
