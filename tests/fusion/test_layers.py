@@ -18,7 +18,14 @@ from umecache.fusion.layers import (
     check_sizes,
     join,
     masked_mean,
+    zero_padding,
 )
+
+
+def test_zero_padding() -> None:
+    x, mask = torch.tensor([[[1.0], [float("nan")]]]), torch.tensor([[True, False]])
+    assert zero_padding(x, mask).tolist() == [[[1.0], [0.0]]]
+    assert zero_padding(x, torch.ones(1, 2, dtype=torch.bool)) is x, "nothing to do, nothing copied"
 
 
 def test_masked_mean() -> None:
@@ -45,9 +52,6 @@ def test_projection_is_a_linear_map_of_each_token(input_norm: str) -> None:
 @pytest.mark.parametrize("input_norm", ["layer", "none"])
 def test_pooled_is_the_mean_of_what_is_projected(input_norm: str) -> None:
     project = TokenProjection({"text": 6, "image": 4}, 3, input_norm)
-    for norm in project.norms:
-        for parameter in norm.parameters():
-            torch.nn.init.normal_(parameter)
     mask = torch.tensor([[True, True, False], [True] * 3, [False] * 3])
     batch = {"text": (torch.randn(3, 3, 6), mask), "image": (torch.randn(3, 2, 4), torch.ones(3, 2, dtype=torch.bool))}
     for p_BK, (tokens, own_mask) in zip(project.pooled(batch), project(batch), strict=True):

@@ -36,10 +36,16 @@ def check_sizes(width: int, dropout: float) -> None:
         raise UsageError(f"dropout is {dropout!r}; it lies in [0, 1).", next="--method-arg dropout=0.1")
 
 
+def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Padded tokens set to zero, whatever stood there."""
+    if mask_BT.device.type == "cpu" and bool(mask_BT.all()):
+        return x_BTD  # spares a copy; on other devices the question would cost more than the copy
+    return x_BTD.masked_fill(~mask_BT[..., None], 0)
+
+
 def masked_mean(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over real tokens, [B, D]; zero where a record has none."""
-    kept_BTD = x_BTD.masked_fill(~mask_BT[..., None], 0)
-    return kept_BTD.sum(1) / mask_BT.sum(1, keepdim=True).clamp(min=1).to(x_BTD.dtype)
+    return zero_padding(x_BTD, mask_BT).sum(1) / mask_BT.sum(1, keepdim=True).clamp(min=1).to(x_BTD.dtype)
 
 
 class TokenProjection(nn.Module):
@@ -58,40 +64,40 @@ class TokenProjection(nn.Module):
         self.modalities = tuple(dims)
         if not self.modalities:
             raise UsageError("A fusion needs at least one modality.", next="--features NAME=STORE")
-        # Lists, not dicts by name: a modality may bear any name, a parameter may not.
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(dim) if input_norm == "layer" else nn.Identity() for dim in dims.values()
-        )
+        self.normed = input_norm == "layer"
+        # A list, not a dict by name: a modality may bear any name, a parameter may not.
         self.maps = nn.ModuleList(nn.Linear(dim, width) for dim in dims.values())
 
     def forward(self, features: Features) -> list[tuple[Tensor, Tensor]]:
         """[(tokens [B, T_m, K], mask [B, T_m])] in the order of `dims`; padded tokens become zero."""
         projected = []
-        for name, norm, linear in zip(self.modalities, self.norms, self.maps, strict=True):
-            tokens_BTD, mask_BT = features[name]
-            pad_BT1 = ~mask_BT[..., None]
-            # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
-            x_BTD = tokens_BTD.masked_fill(pad_BT1, 0).to(next(self.maps.parameters()).dtype)
-            projected.append((linear(norm(x_BTD)).masked_fill(pad_BT1, 0), mask_BT))
+        for name, linear in zip(self.modalities, self.maps, strict=True):
+            x_BTD, mask_BT = self._read(features, name)
+            projected.append((zero_padding(linear(x_BTD), mask_BT), mask_BT))
         return projected
 
     def pooled(self, features: Features) -> list[Tensor]:
         """mean over real tokens(H_m P_m), [B, K], for every modality in the order of `dims`.
 
-        The mean is taken before the weights of norm and map, which commute with it: the same up to rounding, T times
-        cheaper, and nothing per token is kept for the backward pass.
+        The mean is taken before the map, which commutes with it: the same up to rounding, T times cheaper, and nothing
+        per token is kept for the backward pass.
         """
         means = []
-        for name, norm, linear in zip(self.modalities, self.norms, self.maps, strict=True):
-            tokens_BTD, mask_BT = features[name]
-            x_BTD = tokens_BTD.masked_fill(~mask_BT[..., None], 0).to(next(self.maps.parameters()).dtype)
-            if isinstance(norm, nn.LayerNorm):
-                x_BTD = F.layer_norm(x_BTD, norm.normalized_shape, eps=norm.eps)
-                mean_BD = masked_mean(x_BTD, mask_BT) * norm.weight + norm.bias
-            else:
-                mean_BD = masked_mean(x_BTD, mask_BT)
-            means.append(linear(mean_BD).masked_fill(~mask_BT.any(1, keepdim=True), 0))
+        for name, linear in zip(self.modalities, self.maps, strict=True):
+            x_BTD, mask_BT = self._read(features, name)
+            p_BK = linear(masked_mean(x_BTD, mask_BT))
+            means.append(p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
         return means
+
+    def _read(self, features: Features, name: str) -> tuple[Tensor, Tensor]:
+        """Tokens in the weights' dtype, padding zero, on one scale if asked for."""
+        tokens_BTD, mask_BT = features[name]
+        # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
+        x_BTD = zero_padding(tokens_BTD, mask_BT).to(next(self.maps.parameters()).dtype)
+        if self.normed:
+            # No scale and shift of its own: the map that follows has them already.
+            x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:])
+        return x_BTD, mask_BT
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
@@ -139,7 +145,7 @@ class CrossModalAttention(nn.Module):
         z_BND = z_BHNE.transpose(1, 2).flatten(2)
         if self.norm is not None:
             z_BND = self.norm(x_BND + self.dropout(z_BND))
-        return z_BND.masked_fill(~mask_BN[..., None], 0)
+        return zero_padding(z_BND, mask_BN)
 
 
 class Hidden(nn.Module):
