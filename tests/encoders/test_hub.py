@@ -15,7 +15,7 @@ import pytest
 
 from tests.encoders.checkpoints import write_checkpoint
 from tests.encoders.contract import hidden_states
-from umecache.encoders import text
+from umecache.encoders import transformers_models
 from umecache.encoders.base import EncoderOptions
 from umecache.encoders.hub import Snapshot, choose_files, fetch
 from umecache.encoders.registry import load_encoder
@@ -198,7 +198,7 @@ def test_unknown_repositories_and_revisions(hub: Any) -> None:
 
 def test_encoder_from_the_hub(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """DeBERTa-v3's case: `.bin` weights and SentencePiece, through the same path as a local folder."""
-    monkeypatch.setattr(text, "fetch", lambda repo, revision: get(hub, repo, revision))
+    monkeypatch.setattr(transformers_models, "fetch", lambda repo, revision: get(hub, repo, revision))
     encoder = load_encoder(f"hf:{REPO}")
     assert encoder.origin["revision"] == COMMIT
     assert encoder.origin["repo"] == REPO
