@@ -47,9 +47,9 @@ def document() -> dict[str, Any]:
 
 def test_rows_are_worded_once_for_all_tables(document: dict[str, Any]) -> None:
     named = columns(document)
-    assert named == ["method", "text", "image", "accuracy", "other", "yes/no", "lr", "parameters", "seconds", "source"]
+    assert named == ["method", "text", "image", "accuracy", "yes/no", "other", "lr", "parameters", "seconds", "source"]
     assert cells(document["rows"][1], named) == [
-        "ume", "bert", "vit", "41.50 ± 0.25", "20.00", "60.00", "0.0003", "1.2 M", "12.3", "50.48 ± 1.94",
+        "ume", "bert", "vit", "41.50 ± 0.25", "60.00", "20.00", "0.0003", "1.2 M", "12.3", "50.48 ± 1.94",
     ]  # fmt: skip
     assert cells(document["rows"][0], named)[-1] == "-"
 
@@ -65,6 +65,11 @@ def test_a_split_without_annotations_is_not_scored(document: dict[str, Any]) -> 
     assert "not scored" in cells(document["rows"][0], columns(document))
 
 
+def test_answer_types_stand_in_the_order_of_the_papers() -> None:
+    types = {"other": 1.0, "audio": 1.0, "number": 1.0, "yes/no": 1.0}
+    assert answer_types([row("ume", 1.0, per_answer_type=types)]) == ["yes/no", "number", "other", "audio"]
+
+
 def test_small_words() -> None:
     assert [count(n) for n in (12, 1_200, 3_400_000, 2_000_000_000)] == ["12", "1.2 k", "3.4 M", "2.0 G"]
     assert with_spread(41.256, 0.0) == "41.26 ± 0.00"
@@ -72,7 +77,15 @@ def test_small_words() -> None:
 
 def test_remarks_say_what_the_numbers_stand_on(document: dict[str, Any]) -> None:
     said = "\n".join(remarks(document))
-    for fact in ("100 skipped", "93.25 %", "30 of these", "always 'yes' 25.00", "2 image", "K. Lee", "not ours"):
+    for fact in (
+        "100 skipped",
+        "93.25 %",
+        "30 questions of 'val'",
+        "always 'yes' 25.00",
+        "2 image",
+        "K. Lee",
+        "not ours",
+    ):
         assert fact in said
 
 

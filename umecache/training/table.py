@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+VQA_TYPES = ("yes/no", "number", "other")
+
 
 def columns(document: Mapping[str, Any]) -> list[str]:
     """Headings; the source's figures only where there are any."""
@@ -22,8 +24,9 @@ def columns(document: Mapping[str, Any]) -> list[str]:
 
 
 def answer_types(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All answer types of the rows, in alphabetical order."""
-    return sorted({name for row in rows for name in row.get("per_answer_type") or {}})
+    """All answer types of the rows: VQA's own in the order of its papers, then others by name."""
+    found = {name for row in rows for name in row.get("per_answer_type") or {}}
+    return [*(name for name in VQA_TYPES if name in found), *sorted(found - set(VQA_TYPES))]
 
 
 def cells(row: Mapping[str, Any], named: Sequence[str]) -> list[str]:
@@ -67,7 +70,10 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         f"coverage {vocabulary['coverage']:.2f} % ({vocabulary['definition']}).",
     ]
     if questions["eval_out_of_vocabulary"] is not None:
-        lines.append(f"{questions['eval_out_of_vocabulary']:,} of these have an answer outside the vocabulary.")
+        lines.append(
+            f"{questions['eval_out_of_vocabulary']:,} questions of {document['eval_split']!r} have an answer outside "
+            "the vocabulary; they stay in the denominator."
+        )
     if baselines:
         lines.append(
             f"Without training: always {baselines['majority_answer']!r} {baselines['majority']:.2f}; "
