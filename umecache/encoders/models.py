@@ -298,7 +298,7 @@ _ENTRIES = (
         modality="image",
         builder="umecache.encoders.sample:build_image",
         dim=64,
-        tokens="6 x 6 at 96 px",
+        tokens="4 x 4 at 64 px",
         licence="Apache-2.0",
         citation="this project; trained on the sample's pictures alone",
     ),
