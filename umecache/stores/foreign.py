@@ -88,8 +88,10 @@ def _zarr_array(path: Path, name: str) -> Any:
 def _bytes_below(folder: Path) -> int:
     total = 0
     for file in walk(folder):
-        inside(folder, file)
-        total += size_of(folder / file) or 0
+        size = size_of(inside(folder, file))
+        if size is None:  # a pipe, say, which a library would wait for
+            raise StoreDamaged(f"{folder / file} is no regular file.")
+        total += size
     return total
 
 

@@ -43,11 +43,13 @@ class Hdf5Format:
     compressions = (None, "gzip")
 
     def detect(self, path: Path) -> bool:
-        file = _index_file(path)
         try:
+            file = _index_file(path)
+            if size_of(file) is None:  # to open a pipe would be to wait for ever
+                return False
             with file.open("rb") as opened:
                 return opened.read(8) == b"\x89HDF\r\n\x1a\n"
-        except OSError:
+        except (OSError, StoreDamaged):
             return False
 
     def shard_files(self, k: int, dtype: str) -> list[str]:
@@ -132,7 +134,7 @@ class Hdf5Format:
 
 
 def _index_file(path: Path) -> Path:
-    return path if path.is_file() else path / INDEX
+    return path if path.is_file() else inside(path, INDEX)
 
 
 def _create(path: Path | str, *, align: int, **driver: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from umecache.stores.dtypes import DECODE, DTYPES, stored_dtype
 from umecache.stores.errors import StoreDamaged, StoreError
-from umecache.stores.files import read_json
+from umecache.stores.files import inside, read_json
 from umecache.stores.plan import Plan
 
 FORMAT_VERSION = 1
@@ -116,7 +116,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         StoreDamaged: it is missing or malformed.
         StoreError: a newer umecache wrote it.
     """
-    file = path / MANIFEST
+    file = inside(path, MANIFEST)
     manifest = read_json(file)
     version = take(manifest, "format_version", int, file)
     if version != FORMAT_VERSION:

@@ -158,7 +158,7 @@ def _check_list(root: Path, owner: dict[str, int], full: bool, tick: Tick, damag
 
     listing: bytes | None = None
     try:
-        listing = read_small(root / CHECKSUMS)
+        listing = read_small(inside(root, CHECKSUMS))
     except StoreDamaged as error:
         damaged.append(Damage(None, (), error.what))
     listed = dict(_lines(listing or b""))
@@ -229,12 +229,16 @@ def _receipt(root: Path, k: int, shard: dict[str, Any], wrong: dict[int, str]) -
     ):
         wrong.setdefault(k, f"{receipt_name(k)} and the manifest disagree.")
         return None
-    for fact in receipt.files:
-        size = size_of(inside(root, fact.path))
-        if size is None:
-            wrong.setdefault(k, f"{fact.path} is missing.")
-        elif size != fact.bytes:
-            wrong.setdefault(k, f"{fact.path} has {size} bytes instead of {fact.bytes}.")
+    try:
+        for fact in receipt.files:
+            size = size_of(inside(root, fact.path))
+            if size is None:
+                wrong.setdefault(k, f"{fact.path} is missing.")
+            elif size != fact.bytes:
+                wrong.setdefault(k, f"{fact.path} has {size} bytes instead of {fact.bytes}.")
+    except StoreDamaged as error:  # a path that leads out of the store
+        wrong.setdefault(k, error.what)
+        return None
     return receipt
 
 

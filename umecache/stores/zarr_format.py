@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from umecache.stores.dtypes import DECODE, Stored, stored_dtype
 from umecache.stores.errors import StoreDamaged
-from umecache.stores.files import fsync_dir, inside, map_file, pretty, write_all
+from umecache.stores.files import fsync_dir, inside, map_file, pretty, size_of, write_all
 from umecache.stores.formats import Columns, ShardShape, Sink
 from umecache.stores.plan import Ids, Plan
 from umecache.stores.rows import Decoded, Rows, Shard, SparseRows, arrange
@@ -44,7 +44,7 @@ class ZarrFormat:
     compressions = (None, "zstd")
 
     def detect(self, path: Path) -> bool:
-        return (path / "zarr.json").is_file()
+        return size_of(path / "zarr.json") is not None
 
     def shard_files(self, k: int, dtype: str) -> list[str]:
         return [f"tokens/c/{k}/0"] + ([f"scale/c/{k}"] if dtype == "int8" else [])
