@@ -8,6 +8,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values, names
+from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
     from umecache.training.compare import Comparison
@@ -105,7 +106,8 @@ def compare(
             "overwrite": overwrite,
         },
     )
-    comparison = run(config, reporter(json))
+    with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
+        comparison = run(config, reporter(json))
     emit(comparison.document, json=json, words=lambda: _say(comparison))
 
 

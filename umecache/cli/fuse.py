@@ -8,6 +8,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values
+from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
     from umecache.training.fuse import RunResult
@@ -100,7 +101,8 @@ def fuse(
             "overwrite": overwrite,
         },
     )
-    result = run(config, reporter(json))
+    with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
+        result = run(config, reporter(json))
     emit(result.document, json=json, words=lambda: _say(result))
 
 
