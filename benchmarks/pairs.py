@@ -115,6 +115,15 @@ def read_peak(device: str) -> int:
     return torch.cuda.max_memory_allocated() if device != "cpu" else _status_bytes("VmHWM")
 
 
+def processor() -> str:
+    """The CPU's own name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def _status_bytes(field: str) -> int:
     line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(field))
     return int(line.split()[1]) * 1024
@@ -195,9 +204,7 @@ def main() -> None:
         facts = {
             "pooling": "mean" if arguments.mean else "aws",
             "pairs": "upper",
-            "device": torch.cuda.get_device_name()
-            if arguments.device != "cpu"
-            else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name() if arguments.device != "cpu" else processor(),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
             "threads": arguments.threads,
