@@ -1,0 +1,245 @@
+"""Pictures with a question, its true answer and what several methods predicted; wrong predictions struck through.
+
+    examples = choose_examples(split, predictions, count=8, seed=0)   # predictions: method -> {question id: answer}
+    example_panel(examples, Path("examples.png"))
+
+The layout follows the thesis that proposed UME, which prints predictions under each picture, wrong ones struck through.
+A prediction counts as wrong where its official score is below 0.5: fewer than two other annotators gave it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.textpath import TextPath
+from PIL import Image
+
+from umecache.data.dataset import Question, Split
+from umecache.data.scoring import score_question
+
+RIGHT_SCORE = 0.5
+COLUMNS = 4
+DPI = 160
+# Inches.
+COLUMN_WIDTH, PICTURE = 1.85, 1.69
+_EDGE, _ROW_GAP, _METHOD_WIDTH = 0.16, 0.2, 0.76
+_LINE = 0.172  # between two lines of text
+_MAX_LINES = 3  # of a question
+
+_INK, _FAINT = "#222222", "#6B6B6B"
+QUESTION: Mapping[str, Any] = {"fontsize": 8.6, "color": _INK, "weight": "bold"}
+TRUTH: Mapping[str, Any] = {"fontsize": 8.6, "color": _INK, "weight": "bold"}
+METHOD: Mapping[str, Any] = {"fontsize": 8.2, "color": _FAINT}
+RIGHT: Mapping[str, Any] = {"fontsize": 8.6, "color": "#00664D"}
+WRONG: Mapping[str, Any] = {"fontsize": 8.6, "color": "#B54708"}
+NOTE: Mapping[str, Any] = {"fontsize": 7.5, "color": _FAINT}
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one method answered."""
+
+    method: str
+    answer: str
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question with its picture (None: no file), its most common human answer, and the predictions."""
+
+    image: Path | None
+    question: str
+    truth: str
+    predictions: tuple[Prediction, ...]
+
+
+def choose_examples(
+    split: Split, predictions: Mapping[str, Mapping[int, str]], *, count: int = 8, seed: int = 0
+) -> list[Example]:
+    """Draw questions at random: as many question types as can be, each picture once.
+
+    Questions on which the methods give different answers come first, since where all agree nothing is compared. Who is
+    right plays no part.
+
+    Args:
+        split: the questions, with annotations and images.
+        predictions: method -> its answers by question id, in the order they are to be shown.
+        count: how many; fewer where the split has fewer.
+        seed: of the draw.
+    """
+    annotations = split.annotations or {}
+    known = [q for q in split.questions if all(q.id in answers for answers in predictions.values())]
+    known = [q for q in known if q.id in annotations]
+    Random(seed).shuffle(known)
+
+    def agree(question: Question) -> bool:
+        return len({answers[question.id] for answers in predictions.values()}) == 1
+
+    chosen: list[Question] = []
+    types: set[str] = set()
+    images: set[int] = set()
+    # Four sweeps, from the most telling questions to the least.
+    for agreed, any_type in ((False, False), (False, True), (True, False), (True, True)):
+        for question in known:
+            kind = annotations[question.id].question_type
+            if len(chosen) == count or question.image_id in images or agree(question) != agreed:
+                continue
+            if any_type or kind not in types:
+                chosen.append(question)
+                types.add(kind)
+                images.add(question.image_id)
+    return [_example(split, question, predictions) for question in chosen]
+
+
+def _example(split: Split, question: Question, predictions: Mapping[str, Mapping[int, str]]) -> Example:
+    assert split.annotations is not None
+    annotation = split.annotations[question.id]
+    told = []
+    for method, answers in predictions.items():
+        answer = answers[question.id]
+        told.append(Prediction(method, answer, score_question(answer, annotation.answers) >= RIGHT_SCORE))
+    return Example(split.image_path(question.image_id), question.text, annotation.answer, tuple(told))
+
+
+def example_panel(examples: Sequence[Example], path: Path, *, columns: int = COLUMNS, note: str | None = None) -> None:
+    """Write the PNG.
+
+    Args:
+        examples: at least one.
+        path: where to; its folder exists.
+        columns: pictures in a row.
+        note: one line below, in small type.
+
+    Raises:
+        ValueError: no examples.
+    """
+    if not examples:
+        raise ValueError("a panel needs at least one example")
+    columns = min(columns, len(examples))
+    rows = [examples[start : start + columns] for start in range(0, len(examples), columns)]
+    asked = [[_wrapped(example.question) for example in row] for row in rows]
+    # Within a row the answers stand on one line, below its longest question.
+    heads = [max(map(len, row)) for row in asked]
+    tails = [1 + max(len(example.predictions) for example in row) for row in rows]
+    heights = [PICTURE + 0.1 + (h + t) * _LINE + _ROW_GAP for h, t in zip(heads, tails, strict=True)]
+    foot = 0.26 if note else 0.0
+    width, height = columns * COLUMN_WIDTH + _EDGE, sum(heights) + _EDGE - _ROW_GAP + 0.1 + foot
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = height - _EDGE
+    for row, questions, head, tall in zip(rows, asked, heads, heights, strict=True):
+        for column, (example, question) in enumerate(zip(row, questions, strict=True)):
+            left = _EDGE + column * COLUMN_WIDTH
+            box = (left / width, (top - PICTURE) / height, PICTURE / width, PICTURE / height)
+            _picture(figure, example.image, box)
+            _words(figure, example, question, left, top - PICTURE - 0.1, head)
+        top -= tall
+    if note:
+        _say(figure, _EDGE, 0.1 + 0.14, note, NOTE)
+    figure.savefig(path, metadata={"Software": "umecache"})
+
+
+def _picture(figure: Figure, path: Path | None, box: tuple[float, float, float, float]) -> None:
+    axes = figure.add_axes(box)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color="#C8C8C8", linewidth=0.8)
+    pixels = _pixels(path)
+    if pixels is None:
+        axes.set_facecolor("#F2F2F2")
+        axes.text(0.5, 0.5, "no image", ha="center", va="center", color=_FAINT, fontsize=9, transform=axes.transAxes)
+    else:
+        # The whole picture in its own proportions, on a square ground.
+        axes.imshow(pixels, aspect="equal", interpolation="bilinear")
+        high, wide = pixels.shape[:2]
+        side = max(high, wide)
+        axes.set_xlim((wide - side) / 2 - 0.5, (wide + side) / 2 - 0.5)
+        axes.set_ylim((high + side) / 2 - 0.5, (high - side) / 2 - 0.5)
+
+
+def _pixels(path: Path | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+    """RGB pixels, at most 512 of a side; None where the file is missing or no image."""
+    if path is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            shown = image.convert("RGB")
+            shown.thumbnail((512, 512))
+            return np.asarray(shown)
+    except OSError:
+        return None
+
+
+def _words(figure: Figure, example: Example, question: list[str], left: float, top: float, head: int) -> None:
+    """Question, true answer and predictions under a picture; `left` and `top` in inches, `head` lines of question."""
+    for number, line in enumerate(question):
+        _say(figure, left, top - number * _LINE, line, QUESTION)
+    top -= head * _LINE
+    answers = left + _METHOD_WIDTH
+    _say(figure, left, top, "answer", METHOD)
+    _say(figure, answers, top, _cut(example.truth, TRUTH), TRUTH)
+    for prediction in example.predictions:
+        top -= _LINE
+        _say(figure, left, top, _cut(prediction.method, METHOD, _METHOD_WIDTH - 0.05), METHOD)
+        style = RIGHT if prediction.right else WRONG
+        said = _say(figure, answers, top, _cut(prediction.answer, style), style)
+        if not prediction.right:
+            _strike(figure, said)
+
+
+def _say(figure: Figure, left: float, top: float, words: str, style: Mapping[str, Any]) -> Text:
+    wide, high = figure.get_size_inches()
+    # Answers are data: a dollar sign must not start mathematics.
+    return figure.text(left / wide, top / high, words, va="top", ha="left", parse_math=False, **style)
+
+
+def _strike(figure: Figure, said: Text) -> None:
+    """A line through a text, as long as it is drawn."""
+    box = said.get_window_extent().transformed(figure.transFigure.inverted())
+    y = box.y0 + 0.46 * (box.y1 - box.y0)  # through the small letters
+    figure.add_artist(Line2D([box.x0 - 0.002, box.x1 + 0.002], [y, y], color=WRONG["color"], linewidth=1.3))
+
+
+def _inches(words: str, style: Mapping[str, Any]) -> float:
+    """How wide a text is drawn."""
+    font = FontProperties(size=style["fontsize"], weight=style.get("weight", "normal"))
+    shape = TextPath((0, 0), words, prop=font, usetex=False)
+    return float(shape.get_extents().x1) / 72 if words.strip() else 0.0
+
+
+def _wrapped(question: str) -> list[str]:
+    """The question in lines as wide as a picture, at most three."""
+    lines = [""]
+    for word in question.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _inches(longer, QUESTION) > PICTURE:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES - 1 :] = [" ".join(lines[_MAX_LINES - 1 :])]
+    return [_cut(line, QUESTION, PICTURE) for line in lines] if question.strip() else [""]
+
+
+def _cut(words: str, style: Mapping[str, Any], room: float = PICTURE - _METHOD_WIDTH) -> str:
+    """The text in one line of at most `room` inches."""
+    plain = " ".join(words.split()) or "(nothing)"
+    if _inches(plain, style) <= room:
+        return plain
+    kept = plain
+    while kept and _inches(kept + "...", style) > room:
+        kept = kept[:-1].rstrip()
+    return kept + "..."
