@@ -148,6 +148,20 @@ def frame_size(head: bytes) -> int | None:
     return int.from_bytes(head[at : at + size], "little") + (256 if size == 2 else 0)
 
 
+def open_h5(path: Path) -> Any:
+    """An HDF5 file for reading, with the library's own locking where that works.
+
+    libhdf5 refuses to open a file twice in one process with different locking, so the default comes first (it is what
+    a user's own h5py.File has); without locks it works on file systems that have none.
+    """
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        return h5py.File(path, "r", locking=False)
+
+
 class H5File:
     """An HDF5 file opened per process: libhdf5's handles don't survive a fork."""
 
@@ -158,9 +172,7 @@ class H5File:
         """The h5py file, open for reading."""
         pid, file = self._open
         if pid != os.getpid():
-            import h5py
-
-            file = h5py.File(self._path, "r", locking=False)  # readers of a finished store need no lock
+            file = open_h5(self._path)
             self._open = (os.getpid(), file)
         return file
 

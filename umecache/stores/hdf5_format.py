@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from umecache.stores.dtypes import DECODE, Stored, stored_dtype
 from umecache.stores.errors import StoreDamaged
 from umecache.stores.files import fsync_dir, inside, map_file, size_of, view_array, write_all
-from umecache.stores.foreign import blame, h5_rows, justify
+from umecache.stores.foreign import blame, h5_rows, justify, open_h5
 from umecache.stores.formats import Columns, ShardShape, Sink
 from umecache.stores.plan import Ids, Plan
 from umecache.stores.rows import Rows, Shard, SparseRows, arrange
@@ -92,22 +92,19 @@ class Hdf5Format:
     def columns(self, path: Path, manifest: Mapping[str, Any] | None) -> Columns:
         index = _index_file(path)
         buffer = map_file(index)
-        with blame(index):
-            import h5py
-
-            with h5py.File(index, "r", locking=False) as file:
-                start, length = (_vector(file, name, buffer, index) for name in ("start", "length"))
-                names = _dataset(file, "ids", index)
-                n_ids, text = names.shape, names.dtype.kind not in "iu"
-                shape = _dataset(file, "tokens", index).shape
-                found = _dataset(file, "tokens", index).dtype
-                digest = _located(file, "digest", buffer, index) if manifest and "digest" in file else None
+        with blame(index), open_h5(index) as file:
+            start, length = (_vector(file, name, buffer, index) for name in ("start", "length"))
+            names = _dataset(file, "ids", index)
+            n_ids, text = names.shape, names.dtype.kind not in "iu"
+            shape = _dataset(file, "tokens", index).shape
+            found = _dataset(file, "tokens", index).dtype
+            digest = _located(file, "digest", buffer, index) if manifest and "digest" in file else None
         if len(shape) != 2 or start.shape != length.shape or n_ids != start.shape:
             raise StoreDamaged(f"{index}: ids, start, length and tokens have shapes that don't fit together.")
         dtype = manifest["dtype"] if manifest else found.name
 
         def load_ids() -> Ids:
-            with blame(index), h5py.File(index, "r", locking=False) as opened:
+            with blame(index), open_h5(index) as opened:
                 if not text:
                     return _vector(opened, "ids", map_file(index), index)
                 values = _dataset(opened, "ids", index)
@@ -307,11 +304,10 @@ def _rows(
     path: Path, name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...], shard_rows: int, used: list[int]
 ) -> Rows:
     def load(k: int) -> Shard:
-        import h5py
 
         path_k = inside(path, f"shards/{k:06d}.h5")
         buffer = map_file(path_k)
-        with blame(path_k), h5py.File(path_k, "r", locking=False) as file:
+        with blame(path_k), open_h5(path_k) as file:
             data = _dataset(file, name, path_k)
             if data.shape != (used[k], *row_shape) or data.dtype != dtype:
                 raise StoreDamaged(f"{path_k} holds {data.dtype.name} {data.shape}; the manifest says otherwise.")
@@ -340,11 +336,10 @@ class _Outliers:
         return self._shards[k]
 
     def _load(self, k: int) -> SparseRows | None:
-        import h5py
 
         file_k = inside(self._path, f"shards/{k:06d}.h5")
         buffer = map_file(file_k)
-        with blame(file_k), h5py.File(file_k, "r", locking=False) as file:
+        with blame(file_k), open_h5(file_k) as file:
             if "exact" not in file:
                 return None
             data = _dataset(file, "exact", file_k)
@@ -373,11 +368,10 @@ def _chunks(data: Any, path: Path, file_size: int) -> tuple[NDArray[np.int64], N
 
 def _foreign(index: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> Rows:
     """`tokens` of a file that something else wrote: mapped where its layout allows, else read by h5py."""
-    import h5py
 
     def load(k: int) -> Shard:
         buffer = map_file(index)
-        with blame(index), h5py.File(index, "r", locking=False) as file:
+        with blame(index), open_h5(index) as file:
             data = _dataset(file, "tokens", index)
             stored = int(buffer.size)
             if data.is_virtual:

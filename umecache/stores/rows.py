@@ -65,11 +65,37 @@ class Rows:
             view = self._open(k)
         row = start - k * self._shard_rows
         if n < 0 or row + n > len(view):
-            raise StoreDamaged(
-                f"{self._path} places a record at rows {start} to {start + n}, outside shard {k}.",
-                next=f"umecache store verify {self._path}",
-            )
+            raise self._outside(start, n, k)
         return view[row : row + n]
+
+    def _outside(self, start: int, n: int, k: int) -> StoreDamaged:
+        return StoreDamaged(
+            f"{self._path} places a record at rows {start} to {start + n}, outside shard {k}.",
+            next=f"umecache store verify {self._path}",
+        )
+
+    def gather(self, start_B: NDArray[np.int64], length_B: NDArray[np.int64], out_BTD: NDArray[Any]) -> None:
+        """Copy records into the rows of a padded batch and zero what is behind each; `read` for B records at once.
+
+        Args:
+            out_BTD: T at least the longest record.
+
+        Raises:
+            StoreDamaged: as `read`.
+        """
+        views, size, width = self._views, self._shard_rows, out_BTD.shape[1]
+        shard_B, row_B = np.divmod(start_B, size)
+        places = zip(out_BTD, shard_B.tolist(), row_B.tolist(), length_B.tolist(), strict=True)
+        for out_TD, k, row, n in places:
+            if n:
+                view = views.get(k)
+                if view is None:
+                    view = self._open(k)
+                if row + n > len(view):
+                    raise self._outside(k * size + row, n, k)
+                out_TD[:n] = view[row : row + n]
+            if n < width:
+                out_TD[n:] = 0
 
     def shard(self, k: int) -> Shard:
         """Shard k as a whole."""
