@@ -118,13 +118,14 @@ def build_transformers(entry: ModelEntry, options: EncoderOptions, context: Load
     """
     source = find_source(entry, options)
     config = configure(entry.name, source.config, options.model_args)
+    config_hash = config_sha256(config)  # now: some classes write into the configuration they are made from
     module, attention = create(entry.name, config, source, options)
     vocab_size = int(config.vocab_size)
     tokenizer, max_length = _tokenizer(entry.name, module, source, options)
     encoder = TransformersEncoder(entry.name, module, tokenizer, vocab_size=vocab_size, layers=options.layers)
     encoder.recipe = {
         "weights_sha256": weights_sha256(module, skip=(POOLER,)),
-        "config_sha256": config_sha256(config),
+        "config_sha256": config_hash,
         "layers": encoder.layers,
         **token_facts(tokenizer, max_length),
         "token_types": _json(encoder.token_types),

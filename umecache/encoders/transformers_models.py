@@ -34,7 +34,7 @@ from umecache.errors import DataError, UsageError
 
 # Configuration values that change no hidden state in eval mode: they must not change the recipe either.
 _INERT = re.compile(
-    r"dropout|pdrop|label|^initializer|^_|^summary_|_n_top$|pooler|^output_|(?<!pad)_token_id$"
+    r"dropout|pdrop|label|^decoder_|num_decoder_layers|^initializer|^_|^summary_|_n_top$|pooler|^output_|(?<!pad)_token_id$"
     r"|^(transformers_version|architectures|dtype|torch_dtype|use_cache|return_dict|problem_type|model_type"
     r"|task_specific_params|finetuning_task|auto_map|tokenizer_class|gradient_checkpointing|tie_word_embeddings)$"
 )
@@ -127,7 +127,8 @@ def configure(name: str, raw: Mapping[str, Any], model_args: Mapping[str, Json])
             why=str(error).splitlines()[0],
             next="--model-arg KEY=VALUE",
         ) from None
-    config.dtype = torch.float32  # whatever precision the checkpoint was saved in
+    # Whatever precision the checkpoint was saved in; transformers 4 calls it torch_dtype.
+    setattr(config, "dtype" if hasattr(config, "dtype") else "torch_dtype", torch.float32)
     return config
 
 
