@@ -207,8 +207,9 @@ class StoreContract(ABC):
         assert np.int64(toy.ids[0]) in store
         with pytest.raises(UnknownId, match="no id -5, -6, -7 and 1 more"):
             store.rows([-5, -6, toy.ids[0], -7, -8])
-        with pytest.raises(KeyError):
-            store.rows(["x"])
+        for odd in (["x"], [1.5], [True], [[1, 2]], [[1], [2, 3]], [2**70], [None]):
+            with pytest.raises(KeyError):
+                store.rows(odd)
 
     # Processes
 

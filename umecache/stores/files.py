@@ -9,6 +9,7 @@ Everything here is POSIX and works on NFS: no locks, only O_EXCL, rename and fsy
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import mmap
@@ -60,7 +61,7 @@ def write_all(fd: int, data: Any, offset: int) -> None:
     while view:
         written = os.pwrite(fd, view, offset)
         if written <= 0:
-            raise OSError(28, "The device takes no more bytes")  # ENOSPC
+            raise OSError(errno.ENOSPC, "The device takes no more bytes")
         view, offset = view[written:], offset + written
 
 
@@ -69,6 +70,9 @@ def fsync_dir(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems know no fsync of folders
+            raise
     finally:
         os.close(fd)
 

@@ -162,10 +162,15 @@ class Store:
             except (KeyError, TypeError):
                 missing = [name for name in ids if not isinstance(name, str) or name not in table]
                 raise self._unknown(missing) from None
+        if not len(ids):
+            return np.empty(0, np.int64)
         try:
-            wanted = np.asarray(ids, np.int64) if len(ids) else np.empty(0, np.int64)
-        except (TypeError, ValueError, OverflowError):
-            raise self._unknown([name for name in ids if not isinstance(name, int)] or list(ids)) from None
+            given = np.asarray(ids)
+        except ValueError:  # nested lists of unequal length
+            raise self._unknown(list(ids)) from None
+        if given.ndim != 1 or given.dtype.kind not in "iu" or given.dtype == np.uint64:
+            raise self._unknown([name for name in ids if name not in self] or list(ids))
+        wanted = given.astype(np.int64, copy=False)
         position, found = self._find(wanted)
         if not found.all():
             raise self._unknown(wanted[~found].tolist())

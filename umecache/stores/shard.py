@@ -125,25 +125,32 @@ class ShardWriter:
         self._check(position, values_TD.shape)
         self.write_stored(position, encode(self._job.dtype, values_TD, who=f"id {name!s}"))
 
-    def write_stored(self, position: int, stored: Stored) -> str:
-        """Place values that are encoded already, as `convert` does; returns their checksum."""
+    def write_stored(self, position: int, stored: Stored) -> None:
+        """Place values that are encoded already, as `convert` does."""
         i = self._check(position, stored.tokens.shape)
+        checksum = crc32c(stored)
+        if self._crc[i] is not None:  # the padding of a distributed sampler repeats records: harmless if they agree
+            if self._crc[i] != checksum:
+                raise StoreError(f"Two different records were written for id {self._job.plan.ids[position]!s}.")
+            return
         plan = self._job.plan
         with telling(self._job.path, self._name(), self._job.safe()):
             self._sink.put(int(plan.start[position]) - self.index * plan.shard_rows, stored)
-        checksum = crc32c(stored)
         self._crc[i] = checksum
         self._outliers += 0 if stored.exact_rows is None else len(stored.exact_rows)
-        return checksum
 
     def fail(self, position: int, reason: str, file_sha256: str | None = None) -> None:
         """Record that an input can't be read: its place stays unwritten, its length becomes 0."""
         i = self._position(position)
+        if self._crc[i] is not None:
+            raise StoreError(f"The record of id {self._job.plan.ids[position]!s} was written; it can't fail now.")
         self._failures[i] = Failure(i, reason, file_sha256)
 
     def _check(self, position: int, shape: tuple[int, ...]) -> int:
         i = self._position(position)
         plan = self._job.plan
+        if i in self._failures:
+            raise StoreError(f"The record of id {plan.ids[position]!s} failed; it can't be written now.")
         expected = (int(plan.length[position]), plan.dim)
         if shape != expected:
             raise StoreError(f"The record of id {plan.ids[position]!s} has shape {shape}; planned is {expected}.")
@@ -153,8 +160,8 @@ class ShardWriter:
         if not self._open:
             raise StoreError(f"Shard {self.index} is not open: use `with shard:`.")
         i = self._order.get(position)
-        if i is None or self._crc[i] is not None or i in self._failures:
-            raise StoreError(f"Position {position} is not one of shard {self.index}'s records still to be written.")
+        if i is None:
+            raise StoreError(f"Position {position} is not one of shard {self.index}'s records.")
         return i
 
     def __exit__(
