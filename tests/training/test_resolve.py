@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,6 +144,21 @@ def test_a_store_of_other_questions_under_the_same_ids_is_refused(world: Any, ki
         find(world, text=str(tmp_path / "bert"), image=str(world.image))
 
 
+def test_image_files_are_compared_where_they_are_at_hand(world: Any, kit: Any, tmp_path: Path) -> None:
+    data = tmp_path / "world"
+    shutil.copytree(world.data, data)
+    images = sorted({record["image_id"] for record in world.splits["train"]})
+    for image in images[:20]:
+        (data / "images" / f"{image}.png").write_bytes(b"picture %d" % image)
+    told = {image: hashlib.sha256(b"picture %d" % image).hexdigest() for image in images}
+    kit.store(tmp_path / "vit" / "train", "image", kit.image_items(world.splits["train"]), digests=told)
+    kit.store(tmp_path / "vit" / "val", "image", kit.image_items(world.splits["val"]))
+    moved = SimpleNamespace(data=data)
+    assert find(moved, text=str(world.text), image=str(tmp_path / "vit"))
+    with pytest.raises(StoreMismatch, match="holds other images under the ids"):
+        find(moved, text=str(world.text), image=str(world.image))
+
+
 def test_images_on_the_failure_list_are_accepted_and_others_are_not(world: Any, kit: Any, tmp_path: Path) -> None:
     records = world.splits["val"]
     lost = sorted({record["image_id"] for record in records})[:2]
@@ -169,6 +186,13 @@ def test_an_unfinished_store_by_name_is_refused_too(world: Any, private_home: Pa
     for said in (None, "bert"):
         with pytest.raises(StoreIncomplete):
             find(world, text=said, image=str(world.image))
+
+
+def test_an_unfinished_store_of_the_other_modality_is_not_in_the_way(world: Any, private_home: Path, kit: Any) -> None:
+    stores = private_home / "stores" / "world"
+    kit.store(stores / "vit-00000000" / "train", "image", kit.image_items(world.splits["train"]), seal=False)
+    with pytest.raises(StoreMissing, match="no text store"):
+        find(world)
 
 
 def test_a_store_of_the_other_modality_is_refused(world: Any) -> None:

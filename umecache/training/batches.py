@@ -114,6 +114,10 @@ class FeatureReader:
         device: where batches go.
         residency: "memory" keeps all features on the device, "store" reads them each time, "auto" keeps them where
             they take less than a quarter of the free memory.
+
+    Attributes:
+        in_memory: which of the two it is.
+        bytes_needed: what all features take in memory, equal inputs counted once.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class FeatureReader:
     ) -> None:
         self.device = device
         need = sum(
-            int(store.lengths[_distinct(store, ids)[0]].sum()) * row_bytes(store.dtype, store.dim)
+            int(store.lengths[_distinct(store, ids)[0]].sum()) * store.dim * decoded_dtype(store.dtype).itemsize
             for store, ids in stores.values()
         )
         self.in_memory = residency == "memory" or (residency == "auto" and need <= MEMORY_SHARE * free_memory(device))

@@ -9,6 +9,7 @@ the error lists them: a choice such as "the newest" would change results behind 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ import numpy as np
 
 from umecache.data.dataset import Dataset, Split
 from umecache.encoders.base import Json
+from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
 from umecache.home import dataset_stores
 from umecache.stores import Store, open_store
@@ -114,15 +116,7 @@ def find_sources(
 
 
 def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Source:
-    folder = Path(ref).expanduser() if ref is not None else None
-    if (
-        ref is None
-        or folder is None
-        or not (folder.exists() if _looks_like_a_path(ref) else _holds_stores(folder, splits))
-    ):
-        if ref is not None and _looks_like_a_path(ref):
-            raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
-        folder = _by_name(name, ref, dataset, splits, limit)
+    folder = _folder(name, ref, dataset, splits, limit)
     names = [split.name for split in splits]
     inside = {split: folder / split for split in names if (folder / split).exists()}
     paths = {split: inside.get(split, folder if not inside else folder / split) for split in names}
@@ -144,6 +138,18 @@ def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split],
     return Source(name, str(first.manifest.get("model") or folder.name), by_image, opened, paths)
 
 
+def _folder(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Path:
+    """The folder that a reference means: a path, or a name under UMECACHE_HOME."""
+    if ref is None:
+        return _by_name(name, ref, dataset, splits, limit)
+    folder = Path(ref).expanduser()
+    if not _looks_like_a_path(ref):
+        return folder if _holds_stores(folder, splits) else _by_name(name, ref, dataset, splits, limit)
+    if not folder.exists():
+        raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
+    return folder
+
+
 def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Path:
     """The one folder under UMECACHE_HOME that `ref` (None: anything) can mean."""
     homes = [dataset_stores(dataset.name, limit)]
@@ -153,8 +159,12 @@ def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Spli
     for home in homes:
         found: dict[Path, str] = {}
         for folder in sorted(home.iterdir()) if home.is_dir() else ():
-            # The folder is MODEL-RECIPE8, so a finished store need not be opened to be passed over by name.
-            if ref is not None and folder.name != ref and folder.name.rpartition("-")[0] != _folder_name(ref):
+            # The folder is MODEL-RECIPE8, so a store need not be opened, nor be finished, to be passed over by name.
+            model = folder.name.rpartition("-")[0]
+            known = MODELS.get(model)
+            if (ref is not None and ref != folder.name and _folder_name(ref) != model) or (
+                ref is None and known is not None and known.modality != name
+            ):
                 continue
             try:
                 manifest = _manifest(folder, splits)
@@ -240,7 +250,8 @@ def _other_inputs(source: Source, split: Split) -> Index:
         for image_id in split.image_ids:
             path = split.image_path(image_id) if image_id not in store.failures else None
             if path is not None:
-                digests[image_id] = hashlib.sha256(path.read_bytes()).digest()
+                with contextlib.suppress(OSError):  # a file that can't be read now can't be compared
+                    digests[image_id] = hashlib.sha256(path.read_bytes()).digest()
             if len(digests) == FILES_COMPARED:
                 break
     ids = np.fromiter(digests, np.int64, len(digests))
