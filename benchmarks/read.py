@@ -61,7 +61,7 @@ def make(folder: Path, length: np.ndarray) -> dict[str, Path]:
         writer.seal()
     fixed = int(length[0]) if (length == length[0]).all() else 64
     group = zarr.open_group(folder / "plain.zarr", mode="w")
-    step = fixed * max(1, (256 << 20) // (fixed * DIM * 2))
+    step = min(fixed * max(1, (256 << 20) // (fixed * DIM * 2)), -(-len(raw) // fixed) * fixed)
     rows = -(-len(raw) // step) * step
     array = group.create_array(
         "tokens", shape=(rows, DIM), chunks=(fixed, DIM), shards=(step, DIM), dtype="float16", compressors=None

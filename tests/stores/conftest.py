@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytest.register_assert_rewrite("tests.stores.contract", "tests.stores.toy")
+pytest.register_assert_rewrite("tests.stores.contract")
 
 
 @pytest.fixture(autouse=True)

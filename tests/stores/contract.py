@@ -116,7 +116,9 @@ class StoreContract(ABC):
         for name, start, length in zip(toy.ids, arrays["start"], arrays["length"], strict=True):
             assert np.array_equal(tokens[start : start + length], store[name])
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=int(os.environ.get("UMECACHE_FUZZ", "12")), deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(data=st.data())
     def test_any_inputs(self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
         n = data.draw(st.integers(0, 12), "ids")

@@ -8,6 +8,7 @@ with it is either to give values or to raise a StoreError.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import struct
@@ -124,7 +125,7 @@ def test_any_field_of_any_json_file(good: Path, data: st.DataObject) -> None:
             if isinstance(node, dict):
                 del node[way[-1]]
         else:
-            node[way[-1]] = data.draw(st.sampled_from(EVIL), "value")
+            node[way[-1]] = copy.deepcopy(data.draw(st.sampled_from(EVIL), "value"))
         if not document:
             break
     file.write_text(json.dumps(document))

@@ -102,8 +102,9 @@ class Store:
         self._columns = columns
         self._read = columns.tokens.read
         self.format, self.dim, self.dtype = opener.name, columns.dim, columns.dtype
-        self.lengths = np.asarray(columns.length, np.int64)
-        self._start = np.asarray(columns.start, np.int64)
+        # A copy only where a foreign or tiny array lies at an odd byte, of which no memoryview can be indexed.
+        self.lengths = np.require(columns.length, np.int64, ["C", "A"])
+        self._start = np.require(columns.start, np.int64, ["C", "A"])
         # Indexing a memoryview gives a Python int in a third of the time that an array takes.
         self._place = self._start.data, self.lengths.data
         self._decoded = decoded_dtype(self.dtype)
