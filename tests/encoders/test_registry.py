@@ -266,6 +266,8 @@ def test_the_page_lists_the_table() -> None:
         assert row[2].strip() == str(entry.dim)
         assert entry.repo is None or row[4].strip() == entry.repo
         assert entry.licence in row[5] or name == "lstm"
+        size = entry.tokens.partition(" (")[0]
+        assert entry.modality == "text" or "one" in size or size in row[3], name
 
 
 def test_the_page_has_examples_that_run(tmp_path: Path) -> None:
