@@ -1,7 +1,7 @@
 """Train the two small encoders of the built-in sample, each on its own modality only, and write their weights.
 
     python scripts/train_sample_encoders.py                      # both, about 12 minutes on one core
-    python scripts/train_sample_encoders.py text --out /tmp/w    # one of them, elsewhere
+    python scripts/train_sample_encoders.py --only text --out /tmp/w    # one of them, elsewhere
 
 Text: masked-word prediction (Devlin et al., NAACL 2019, arXiv:1810.04805: 15 % of the words, 80/10/10) on the words of
 questions. No pictures are drawn, no answers are computed.
@@ -226,7 +226,7 @@ def optimise(modules: list[nn.Module], steps: int, *, lr: float, name: str) -> I
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", nargs="*", choices=["text", "image"], default=["text", "image"])
+    parser.add_argument("--only", choices=["text", "image"], help="one of the two")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the safetensors files")
     parser.add_argument(
         "--steps", type=int, default=6000, help="optimisation steps of the image encoder; text: a third"
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # sums in a fixed order: the same weights every time
     args.out.mkdir(parents=True, exist_ok=True)
-    for which in args.which:
+    for which in [args.only] if args.only else ["text", "image"]:
         if which == "text":
             net, facts = train_text(args.steps // 3, batch=128)
         else:

@@ -28,7 +28,7 @@ from umecache.errors import UsageError
 
 TRAIN_SHARE = 0.8  # of the images go to the first split; the other splits share the rest evenly
 QUESTIONS_PER_IMAGE = 6
-_WEIGHTS = {"color": 5, "shape": 5, "count": 5, "exist": 5, "relation": 3, "which": 2}  # how often each is asked
+_WEIGHTS = {"color": 5, "shape": 5, "count": 5, "exist": 5, "relation": 2, "which": 1}  # how often each is asked
 _MIN_IMAGES = 20
 
 # VQA's question types are the first words that questions share; of two that fit, the longer.

@@ -243,7 +243,7 @@ def _words(path: Path) -> list[str]:
         raise DataError(
             f"{path} does not say its words.",
             why="Its safetensors metadata lack them.",
-            next="python scripts/train_sample_encoders.py text --out FOLDER",
+            next="python scripts/train_sample_encoders.py --only text --out FOLDER",
         )
     return words
 

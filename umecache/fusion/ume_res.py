@@ -1,4 +1,4 @@
-"""UME with residual and LayerNorm around the attention: the same with residual and LayerNorm around the attention.
+"""UME-res: `ume`, the same with residual and LayerNorm around the attention.
 
 UME after K. Lee (thesis); the residual is this project's, after Vaswani et al. (NeurIPS 2017, arXiv:1706.03762).
 
