@@ -95,6 +95,14 @@ def test_missing_shard_of_a_foreign_store_is_no_zeros(tmp_path: Path) -> None:
         store[8]
 
 
+def test_digests_that_are_cut_short(tmp_path: Path) -> None:
+    write(tmp_path / "s", Toy.make())
+    file = tmp_path / "s/digest/c/0/0"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StoreDamaged, match="cut short"):
+        _ = open_store(tmp_path / "s").digests
+
+
 def _index(rows: list[tuple[int, int]]) -> bytes:
     raw = struct.pack(f"<{2 * len(rows)}Q", *(value for row in rows for value in row))
     return raw + struct.pack("<I", google_crc32c.value(raw))

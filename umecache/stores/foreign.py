@@ -6,6 +6,7 @@ can justify it: a short file that claims to hold petabytes is damage, not a reas
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def zarr_rows(path: Path, name: str) -> Rows:
     meta = read_array(path, name, dimensions=2)
     budget = _bytes_below(path / name)
     item = np.dtype(meta.dtype).itemsize
-    justify(int(np.prod(meta.chunk, dtype=object)) * item, budget, path / name)
+    justify(math.prod(meta.chunk) * item, budget, path / name)
     array: list[Any] = []
 
     def read(start: int, stop: int) -> NDArray[Any]:
@@ -111,7 +112,7 @@ def zstd_chunks(
         index: (offset, bytes) of each chunk, checked against the file; -1 where absent.
         strict: see `rows.arrange`.
     """
-    step = chunk_rows * dtype.itemsize * int(np.prod(row_shape, dtype=object))
+    step = chunk_rows * dtype.itemsize * math.prod(row_shape)
 
     def read(start: int, stop: int) -> NDArray[Any]:
         from numcodecs.zstd import Zstd

@@ -99,6 +99,8 @@ class Hdf5Format:
             shape = _dataset(file, "tokens", index).shape
             found = _dataset(file, "tokens", index).dtype
             digest = _located(file, "digest", buffer, index) if manifest and "digest" in file else None
+        if digest is not None and (digest.shape != (len(start), 32) or digest.dtype != np.uint8):
+            raise StoreDamaged(f"{index}: the digests are not 32 bytes for each id.")
         if len(shape) != 2 or start.shape != length.shape or n_ids != start.shape:
             raise StoreDamaged(f"{index}: ids, start, length and tokens have shapes that don't fit together.")
         dtype = manifest["dtype"] if manifest else found.name

@@ -15,6 +15,7 @@ Reading anything that isn't laid out like this goes through the library (foreign
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from umecache.stores.dtypes import DECODE, Stored, stored_dtype
 from umecache.stores.errors import StoreDamaged
-from umecache.stores.files import fsync_dir, inside, map_file, pretty, size_of, write_all
+from umecache.stores.files import fsync_dir, inside, map_array, map_file, pretty, size_of, write_all
 from umecache.stores.formats import Columns, ShardShape, Sink
 from umecache.stores.plan import Ids, Plan
 from umecache.stores.rows import Decoded, Rows, Shard, SparseRows, arrange
@@ -131,7 +132,8 @@ class ZarrFormat:
             if not manifest:
                 return None
             n = len(start)
-            return map_file(inside(path, "digest/c/0/0"))[: n * 32].reshape(n, 32) if n else np.empty((0, 32), np.uint8)
+            file = inside(path, "digest/c/0/0")
+            return map_array(file, np.uint8, n * 32).reshape(n, 32) if n else np.empty((0, 32), np.uint8)
 
         if names.shape[0] != len(start) or len(length) != len(start):
             raise StoreDamaged(f"{path}: ids, start and length have {names.shape[0]}, {len(start)} and {len(length)}.")
@@ -307,12 +309,12 @@ def _rows(path: Path, meta: ArrayMeta, used: list[int] | None) -> Rows:
         buffer = map_file(file)
         count = rows if used is None else used[k]
         if meta.inner is None:  # one plain chunk
-            step = rows * dtype.itemsize * int(np.prod(row_shape))
+            step = rows * dtype.itemsize * math.prod(row_shape)
             if buffer.size != step:
                 raise StoreDamaged(f"{file} has {buffer.size} bytes; {step} are declared.")
             return buffer.view(dtype).reshape(rows, *row_shape)[:count]
         chunk = meta.inner[0]
-        step = chunk * dtype.itemsize * int(np.prod(row_shape))
+        step = chunk * dtype.itemsize * math.prod(row_shape)
         index = read_index(buffer, rows // chunk, file, at_end=meta.index_at_end)[: -(-count // chunk)]
         strict = None if used is None else file
         if meta.codec == "raw":
