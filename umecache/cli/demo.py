@@ -23,24 +23,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from umecache.cli.output import console, emit, reporter
+from umecache.cli.stopping import sigterm_stops
 from umecache.errors import UsageError
 
 if TYPE_CHECKING:
     from umecache.reporting import Reporter
 
 IMAGES = 1000  # of both splits together
-EPOCHS = 6
+FEWER_IMAGES = 400  # where the pair stage has no compiled kernel, which is about eight times faster
+EPOCHS = 5
 SAMPLE_SEED = 0
 TEXT, IMAGE = "sample-text", "sample-image"
 SHOWN = ("text-only", "image-only", "concat", "attention", "ume", "ume-res")  # in the panel of examples
-TRAINING: Mapping[str, Any] = {"width": 96, "batch_size": 32, "lr": 2e-3, "dropout": 0.1}
+TRAINING: Mapping[str, Any] = {"width": 96, "batch_size": 32, "lr": 3e-3, "dropout": 0.1}
 _MARK = "demo.json"  # says that a folder is a demo's, and of which size
 PANEL_NOTE = "Questions drawn at random among those on which the methods differ; wrong answers struck through. Seed 0."
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("umecache-demo"),
-    images: Annotated[int, typer.Option(help="Pictures to draw; about six questions are asked of each.")] = IMAGES,
+    images: Annotated[
+        int | None, typer.Option(help="Pictures to draw, six questions each. Default: 1000; 400 without a C compiler.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="3: that many. 0,1,7: these.")] = "3",
     epochs: Annotated[int, typer.Option(help="Passes over the train questions.")] = EPOCHS,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -56,14 +60,15 @@ def demo(
     """
     from umecache.training.config import parse_seeds
 
-    document, comparison = run_demo(
-        out, images=images, seeds=parse_seeds(seeds), epochs=epochs, reporter=reporter(json)
-    )
+    with sigterm_stops(next="run the same command again to go on"):
+        document, comparison = run_demo(
+            out, images=images, seeds=parse_seeds(seeds), epochs=epochs, reporter=reporter(json)
+        )
     emit(document, json=json, words=lambda: _say(document, comparison))
 
 
 def run_demo(
-    out: Path, *, images: int, seeds: tuple[int, ...], epochs: int, reporter: Reporter
+    out: Path, *, images: int | None, seeds: tuple[int, ...], epochs: int, reporter: Reporter
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Do it all; returns the document that `--json` prints, and the comparison's.
 
@@ -72,6 +77,7 @@ def run_demo(
     """
     from umecache.analysis.panel import choose_examples, example_panel
     from umecache.analysis.plot import accuracy_plot
+    from umecache.analysis.report import findings, write_report
     from umecache.data.dataset import open_dataset
     from umecache.data.results import read_results
     from umecache.training.compare import compare
@@ -89,7 +95,7 @@ def run_demo(
         overwrite=True,
         **TRAINING,
     )
-    _make_data(out, images, reporter)
+    _make_data(out, _affordable(reporter) if images is None else images, reporter)
     clock.append(time.monotonic())
     extracted = _extract(data, stores, reporter)
     clock.append(time.monotonic())
@@ -98,7 +104,7 @@ def run_demo(
     clock.append(time.monotonic())
 
     accuracy_plot(
-        comparison, out / "accuracy.png", title="The built-in sample: official VQA accuracy, held-out pictures"
+        comparison, out / "accuracy.png", title="The built-in sample: VQA accuracy on pictures not trained on"
     )
     split = open_dataset(data).split("val")
     answers = {row["method"]: read_results(row["seeds"][0]["results"]) for row in comparison["rows"]}
@@ -122,42 +128,76 @@ def run_demo(
         "plot": str(out / "accuracy.png"),
         "examples": str(out / "examples.png"),
     }
-    _write_report(out / "report.md", document, comparison)
+    write_report(
+        out / "report.md",
+        comparison,
+        title="The built-in sample: fusion methods compared",
+        columns=_columns(comparison),
+        pictures={"Accuracy of each method, controls grey": "accuracy.png", PANEL_NOTE: "examples.png"},
+        notes=[*document["findings"], *_notes(document, comparison)],
+    )
     return document, comparison
 
 
 def _make_data(out: Path, images: int, reporter: Reporter) -> None:
     """The sample under `out`, unless it is there already; a demo of another size or version makes way."""
-    from importlib.metadata import version
-
     from umecache.data.sample import check_sizes, write_sample
-    from umecache.encoders.sample import WEIGHTS
 
     check_sizes(images, ("train", "val"))
-    weights = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(WEIGHTS.glob("*.safetensors"))]
-    wanted = {"images": images, "version": version("umecache"), "encoders": weights}
     mark = out / _MARK
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file.", next="umecache demo --out NEW_DIR")
-    if not mark.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise UsageError(
-                f"--out {out} holds other files.",
-                why="Nothing of theirs is touched.",
-                next="umecache demo --out NEW_DIR",
-            )
+    try:
         out.mkdir(parents=True, exist_ok=True)
-    found = _read(mark)
+        foreign = not mark.is_file() and any(out.iterdir())
+    except OSError as error:
+        raise UsageError(
+            f"--out {out} can't be made.",
+            why=error.strerror or type(error).__name__,
+            next="umecache demo --out NEW_DIR",
+        ) from error
+    if foreign:
+        raise UsageError(
+            f"--out {out} holds other files.", why="Nothing of theirs is touched.", next="umecache demo --out NEW_DIR"
+        )
+    found, wanted = _read(mark), {"images": images, "made_by": _made_by()}
     if found == {**wanted, "data": "written"}:
-        reporter.say(f"The sample is in {out / 'sample'} already.")
+        reporter.say(f"The sample is in {out / 'sample'} already")
         return
-    if mark.is_file() and {**found, "data": ""} != {**wanted, "data": ""}:
+    if any(found.get(key) != value for key, value in wanted.items()):
         for name in ("sample", "stores", "comparison"):
             shutil.rmtree(out / name, ignore_errors=True)
     mark.write_text(json_format.dumps({**wanted, "data": "begun"}) + "\n")
     reporter.say(f"Drawing {images:,} pictures and asking about them")
     write_sample(out / "sample", images=images, seed=SAMPLE_SEED)
     mark.write_text(json_format.dumps({**wanted, "data": "written"}) + "\n")
+
+
+def _made_by() -> str:
+    """Hash of what decides the sample and its features, so that a newer version does not go on with an older's."""
+    from umecache.data import sample, scene_questions, scenes
+    from umecache.encoders.sample import WEIGHTS
+
+    sources = [Path(str(module.__file__)) for module in (sample, scene_questions, scenes)]
+    digest = hashlib.sha256()
+    for path in [*sources, *sorted(WEIGHTS.glob("*.safetensors"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _affordable(reporter: Reporter) -> int:
+    """How many pictures fit into three minutes here."""
+    import torch
+
+    from umecache.fusion.pairs import implementation
+
+    if torch.cuda.is_available():
+        return IMAGES
+    name, reason = implementation(torch.device("cpu"), torch.float32)
+    if name == "cpu":
+        return IMAGES
+    reporter.say(
+        f"Pair methods run in plain PyTorch here ({reason}), so a smaller sample is drawn; --images says another"
+    )
+    return FEWER_IMAGES
 
 
 def _read(mark: Path) -> dict[str, Any]:
@@ -183,58 +223,15 @@ def _extract(data: Path, stores: Path, reporter: Reporter) -> list[dict[str, Any
     return [{key: getattr(summary, key) for key in kept} for summary in summaries]
 
 
-def findings(comparison: Mapping[str, Any]) -> list[str]:
-    """What the table says, in sentences computed from it."""
-    from umecache.analysis.table import is_control
-
-    rows = sorted(comparison["rows"], key=lambda row: -row["mean"])
-    control = next(row for row in rows if is_control(row["method"]))
-    fusions = [row for row in rows if not is_control(row["method"])]
-    best, worst = fusions[0], fusions[-1]
-    said = [
-        f"Best control: {control['method']}, {control['mean']:.1f} %. Every question is asked of pictures with "
-        f"different answers, so one modality alone can't do much better."
-    ]
-    above = [row for row in fusions if row["mean"] - row["std"] > control["mean"] + control["std"]]
-    said.append(
-        f"Above it by more than both spreads: {len(above)} of {len(fusions)} fusion methods, from {worst['method']} "
-        f"({worst['mean']:.1f} %) to {best['method']} ({best['mean']:.1f} %)."
-        if len(above) == len(fusions)
-        else f"Above it by more than both spreads: {', '.join(row['method'] for row in above) or 'no fusion method'}; "
-        f"not {', '.join(row['method'] for row in fusions if row not in above)}."
-    )
-    said.append(
-        "One shared rate and a short training: a demonstration on drawn shapes, no ranking of methods; "
-        "`umecache compare --lr auto` gives each its own rate."
-    )
-    return said
-
-
-def _write_report(path: Path, document: Mapping[str, Any], comparison: Mapping[str, Any]) -> None:
-    from umecache.analysis.table import markdown_table
-
-    seconds, asked = document["seconds"], comparison["questions"]
+def _notes(document: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[str]:
+    """What the report adds to the findings."""
     megabytes = sum(store["bytes"] for store in document["stores"]) / 1e6
     heads = sum(len(row["seeds"]) for row in comparison["rows"])
-    lines = [
-        "# The built-in sample: fusion methods compared",
-        "",
-        markdown_table(comparison, only=_columns(comparison)),
-        "",
-        *(f"- {line}" for line in document["findings"]),
-        "",
-        "![Accuracy of each method, controls grey](accuracy.png)",
-        "",
-        "![Questions with predictions, wrong ones struck through](examples.png)",
-        "",
-        f"Stage one cached {megabytes:.1f} MB of hidden states of two frozen encoders, each trained on its own "
-        f"modality only. Stage two trained {heads} heads on {asked['trained_on']:,} questions in {seconds['training']:.0f} s. "
-        f"Accuracy is that of the official VQA evaluator ({comparison['protocol']}), mean and standard deviation over "
-        f"seeds, on {asked['eval']:,} questions about pictures that training never saw. Everything else about the "
-        f"runs is in `{Path(document['comparison']).name}/`.",
-        "",
+    return [
+        f"Stage one cached {megabytes:.1f} MB of hidden states of two small frozen encoders, each trained on its own "
+        f"modality only. Stage two trained {heads} heads in {document['seconds']['training']:.0f} s.",
+        f"Runs, weights and the full table are in `{Path(document['comparison']).name}/`.",
     ]
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _columns(comparison: Mapping[str, Any]) -> list[str]:
