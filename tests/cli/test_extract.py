@@ -120,7 +120,8 @@ def test_torchrun_joins_in(data: Path, tmp_path: Path) -> None:
 
 
 STOPPED_IN_THE_THIRD_SHARD = """
-import os
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from umecache.cli.app import main
 from umecache.extraction.encode import ShardEncoder
 
