@@ -29,7 +29,7 @@ from umecache.errors import UsageError
 if TYPE_CHECKING:
     from umecache.reporting import Reporter
 
-IMAGES = 1000  # of both splits together
+IMAGES = 800  # of both splits together
 FEWER_IMAGES = 400  # where the pair stage has no compiled kernel, which is about eight times faster
 EPOCHS = 5
 SAMPLE_SEED = 0
@@ -43,7 +43,7 @@ PANEL_NOTE = "Questions drawn at random among those on which the methods differ;
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("umecache-demo"),
     images: Annotated[
-        int | None, typer.Option(help="Pictures to draw, six questions each. Default: 1000; 400 without a C compiler.")
+        int | None, typer.Option(help="Pictures to draw, six questions each. Default: 800; 400 without a C compiler.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="3: that many. 0,1,7: these.")] = "3",
     epochs: Annotated[int, typer.Option(help="Passes over the train questions.")] = EPOCHS,
