@@ -27,6 +27,15 @@ def read(path: Path, key: str | None = "questions") -> list[dict[str, Any]]:
     return [record for _, record in read_records(path, key)]
 
 
+@pytest.mark.parametrize("number", ["0.5", "1e-3", "1E+2", "12", "-0.25e2", "7"])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5])
+def test_a_number_cut_anywhere(number: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_CHUNK", chunk)
+    path = tmp_path / "questions.json"
+    path.write_text(f'{{"x": {number}, "questions": [{{"y": {number}}}]}}')
+    assert read(path) == [{"y": json.loads(number)}]
+
+
 @given(
     objects=OBJECTS,
     before=st.dictionaries(st.sampled_from(["a", "b"]), JSON),

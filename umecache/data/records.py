@@ -154,6 +154,9 @@ def _array(scanner: _Scanner, expected: str) -> Iterator[tuple[int, dict[str, An
     scanner.skip("]")
 
 
+_UNFINISHED = ("", ".", "e", "E", "e+", "e-", "E+", "E-")  # what may follow a number whose rest isn't read yet
+
+
 class _Scanner:
     """A window of decoded text that moves along the file; `json` decodes one value of it at a time."""
 
@@ -195,8 +198,9 @@ class _Scanner:
                 self.fail(error.msg)
             except (ValueError, RecursionError) as error:  # NaN; a number of thousands of digits; nested too deep
                 self.fail(str(error))
-            if end == len(self._text) and self._more():
-                continue  # "12" at the edge may be the start of "123"
+            # "12" at the edge may be the start of "123", "0." that of "0.5", "1e-" that of "1e-3".
+            if len(self._text) - end <= 2 and self._text[end:] in _UNFINISHED and self._more():
+                continue
             self._at = end
             return value
 
