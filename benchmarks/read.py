@@ -2,19 +2,25 @@
 
     python benchmarks/read.py --json benchmarks/results/read.json
     python benchmarks/read.py --text --records 20000
+    python benchmarks/read.py --parts single,batches,workers,cold
 
-Writes the same records (577 x 768 float16 as of ViT-B/16 at 384 px; with --text 5 to 20 x 768) with every writer, then
-reads them in one random order, warm page cache. Prints GB/s and the ratio to copying each record out of an np.memmap
-(one memcpy, the ceiling). Batches are compared with one memcpy of the same bytes into the same buffer.
+Writes the same records (577 x 768 float16 as of ViT-B/16 at 384 px; with --text 5 to 20 x 768) with every library of
+benchmarks/readers.py that is installed (`pip install umecache[bench]` brings them), then reads them in one random
+order. Prints GB/s and ratios:
 
-Cost: 4 GB of disk and about a minute on two cores.
+- single: records one by one, to copying each out of an np.memmap (one memcpy, the ceiling), warm page cache;
+- batches: 32 records gathered into one [B, T, D] buffer, to one memcpy of the same bytes;
+- workers: as many processes as cores, and 8, each with its own order, to one process;
+- cold: the page cache dropped before each reader, records one by one, to np.memmap.
+
+Cost: 0.9 GB of disk per library for images, and some minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -25,9 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from readers import PEERS, Get
 
 DIM, BATCH = 768, 32
-SLOW = ("h5py", "zarr-python")  # read fewer groups: their speed shows soon
+SLOW_SHARE = 8  # slow readers read every eighth group
+PARTS = ("single", "batches", "workers", "cold")
+OURS = ("np.memmap", "ours, zarr", "ours, hdf5")
+Read = Callable[[list[int]], int]
 
 
 def lengths_of(records: int, text: bool) -> np.ndarray:
@@ -35,54 +45,54 @@ def lengths_of(records: int, text: bool) -> np.ndarray:
     return np.random.default_rng(0).integers(5, 21, records) if text else np.full(records, 577)
 
 
-def make(folder: Path, length: np.ndarray) -> dict[str, Path]:
-    """The same values for every reader: a raw file, our two stores, plain Zarr and plain HDF5."""
-    import h5py
-    import zarr
-
-    from umecache.stores import open_writer
-
-    start = np.concatenate([[0], np.cumsum(length)])
-    raw = np.memmap(folder / "raw", np.float16, "w+", shape=(int(start[-1]), DIM))
+def make(folder: Path, start: np.ndarray) -> list[str]:
+    """The same values for every reader; returns the names of those that could be written."""
     pattern = np.random.default_rng(1).normal(size=(4096, DIM)).astype(np.float16)
-    for first in range(0, len(raw), len(pattern)):
-        raw[first : first + len(pattern)] = pattern[: len(raw) - first]
-    raw.flush()
-    digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(len(length))]
-    facts = {"recipe": {"benchmark": "read"}, "modality": "image", "model": "none"}
-    for form in ("zarr", "hdf5"):
-        writer = open_writer(
-            folder / form, manifest=facts, ids=range(len(length)), digests=digests, lengths=length, dim=DIM, format=form
-        )
-        for shard in writer.claim():
-            with shard:
-                for i in shard.records:
-                    shard.write(i, raw[start[i] : start[i + 1]])
-        writer.seal()
-    fixed = int(length[0]) if (length == length[0]).all() else 64
-    group = zarr.open_group(folder / "plain.zarr", mode="w")
-    step = min(fixed * max(1, (256 << 20) // (fixed * DIM * 2)), -(-len(raw) // fixed) * fixed)
-    rows = -(-len(raw) // step) * step
-    array = group.create_array(
-        "tokens", shape=(rows, DIM), chunks=(fixed, DIM), shards=(step, DIM), dtype="float16", compressors=None
-    )
-    with h5py.File(folder / "plain.h5", "w") as file:
-        data = file.create_dataset("tokens", shape=(rows, DIM), chunks=(fixed, DIM), dtype="float16")
-        for first in range(0, len(raw), step):
-            array[first : first + step] = (
-                raw[first : first + step] if first + step <= len(raw) else _padded(raw[first:], step)
-            )
-            data[first : min(first + step, len(raw))] = raw[first : first + step]
-    return {name: folder / name for name in ("raw", "zarr", "hdf5", "plain.zarr", "plain.h5")}
+    raw_RD = np.resize(pattern, (int(start[-1]), DIM))
+    made = [name for name, peer in PEERS.items() if peer.installed]
+    for name in made:
+        PEERS[name].write(folder, raw_RD, start)
+    os.sync()
+    for name in made:  # a benchmark of wrong values would be worthless
+        get = PEERS[name].open(folder, start)
+        for i in (0, len(start) // 2, len(start) - 2):
+            if not np.array_equal(np.asarray(get(i)).reshape(-1, DIM), raw_RD[start[i] : start[i + 1]]):
+                raise SystemExit(f"{name} gives other values than were written")
+    return made
 
 
-def _padded(values: np.ndarray, rows: int) -> np.ndarray:
-    out = np.zeros((rows, DIM), np.float16)
-    out[: len(values)] = values
-    return out
+def reading(get: Get, longest: int) -> Read:
+    """Records one by one into one buffer."""
+    buffer = np.empty((longest, DIM), np.float16)
+
+    def read(group: list[int]) -> int:
+        moved = 0
+        for i in group:
+            record = get(i)
+            buffer[: len(record)] = record
+            moved += record.nbytes
+        return moved
+
+    return read
 
 
-def speeds(readers: dict[str, Callable[[list[int]], int]], order: np.ndarray, repeats: int) -> dict[str, float]:
+def gathering(get: Get, longest: int) -> Read:
+    """Records into one padded batch, as people write it where the library has no batch of its own."""
+    out_BTD = np.zeros((BATCH, longest, DIM), np.float16)
+
+    def read(group: list[int]) -> int:
+        moved = 0
+        for out_TD, i in zip(out_BTD, group, strict=False):
+            record = get(i)
+            out_TD[: len(record)] = record
+            out_TD[len(record) :] = 0
+            moved += record.nbytes
+        return moved
+
+    return read
+
+
+def speeds(readers: dict[str, Read], order: np.ndarray, repeats: int) -> dict[str, float]:
     """GB/s of each reader: each group of records is read several times, readers taking turns, and the best time counts.
 
     So what else runs on the machine is not measured.
@@ -96,7 +106,7 @@ def speeds(readers: dict[str, Callable[[list[int]], int]], order: np.ndarray, re
         times: dict[str, list[float]] = {}
         for _ in range(repeats):
             for name, read in readers.items():
-                if name in SLOW and turn % 8:
+                if name in PEERS and PEERS[name].slow and turn % SLOW_SHARE:
                     continue
                 started = time.perf_counter()
                 size = read(group)
@@ -108,48 +118,21 @@ def speeds(readers: dict[str, Callable[[list[int]], int]], order: np.ndarray, re
     return {name: moved[name] / best[name] / 1e9 for name in readers}
 
 
-def single_records(paths: dict[str, Path], length: np.ndarray, order: np.ndarray, repeats: int) -> dict[str, float]:
-    """GB/s of reading records one by one into one buffer."""
-    import h5py
-    import zarr
-
-    from umecache.stores import open_store
-
-    start = np.concatenate([[0], np.cumsum(length)]).tolist()
-    raw = np.memmap(paths["raw"], np.float16, "r").reshape(-1, DIM)
-    buffer = np.empty((int(length.max()), DIM), np.float16)
-
-    def reading(get: Callable[[int], Any]) -> Callable[[list[int]], int]:
-        def read(group: list[int]) -> int:
-            moved = 0
-            for i in group:
-                record = get(i)
-                buffer[: len(record)] = record
-                moved += record.nbytes
-            return moved
-
-        return read
-
-    plain = zarr.open_group(paths["plain.zarr"], mode="r")["tokens"]
-    with h5py.File(paths["plain.h5"], "r") as file:
-        data = file["tokens"]
-        readers = {
-            "np.memmap": reading(lambda i: raw[start[i] : start[i + 1]]),
-            "ours, zarr": reading(open_store(paths["zarr"]).__getitem__),
-            "ours, hdf5": reading(open_store(paths["hdf5"]).__getitem__),
-            "h5py": reading(lambda i: data[start[i] : start[i + 1]]),
-            "zarr-python": reading(lambda i: plain[start[i] : start[i + 1]]),
-        }
-        return speeds(readers, order, repeats)
+def single_records(folder: Path, names: list[str], start: np.ndarray, order: np.ndarray, n: int) -> dict[str, float]:
+    """GB/s of reading records one by one into one buffer, warm."""
+    longest = int(np.diff(start).max())
+    return speeds({name: reading(PEERS[name].open(folder, start), longest) for name in names}, order, n)
 
 
-def batches(paths: dict[str, Path], length: np.ndarray, order: np.ndarray, repeats: int) -> dict[str, float]:
+def batches(folder: Path, names: list[str], start: np.ndarray, order: np.ndarray, n: int) -> dict[str, float]:
     """GB/s of gathering 32 records at a time into one buffer [B, T, D]; the ceiling is one memcpy of the same bytes."""
     from umecache.stores import open_store
 
-    buffer = np.zeros((BATCH, int(length.max()), DIM), np.float16)
+    length = np.diff(start)
+    longest = int(length.max())
+    buffer = np.zeros((BATCH, longest, DIM), np.float16)
     flat = buffer.reshape(-1).view(np.uint8)
-    raw = np.memmap(paths["raw"], np.uint8, "r")
+    raw = np.memmap(folder / "raw", np.uint8, "r")
     rng = np.random.default_rng(3)
 
     def size(group: list[int]) -> int:
@@ -161,27 +144,93 @@ def batches(paths: dict[str, Path], length: np.ndarray, order: np.ndarray, repea
         flat[:moved] = raw[at : at + moved]
         return moved
 
-    def gather(store: Any) -> Callable[[list[int]], int]:
+    def ours(store: Any) -> Read:
         def read(group: list[int]) -> int:
             store.batch(group, out=buffer)
             return size(group)
 
         return read
 
-    readers = {
-        "one memcpy": memcpy,
-        "ours, zarr": gather(open_store(paths["zarr"])),
-        "ours, hdf5": gather(open_store(paths["hdf5"])),
-    }
-    return speeds(readers, order, repeats)
+    readers: dict[str, Read] = {"one memcpy": memcpy}
+    for name in names:
+        if name.startswith("ours"):
+            readers[name] = ours(open_store(folder / name.removeprefix("ours, ")))
+        else:
+            readers[name] = gathering(PEERS[name].open(folder, start), longest)
+    return speeds(readers, order, n)
 
 
-def table(title: str, found: dict[str, float]) -> str:
-    """Rows of GB/s and the ratio to the first one."""
-    ceiling = next(iter(found.values()))
-    lines = [title, f"  {'reader':<18}{'GB/s':>8}{'ratio':>8}"]
-    lines += [f"  {name:<18}{speed:8.2f}{speed / ceiling:8.2f}" for name, speed in found.items()]
+def _worker(
+    folder: Path, name: str, start: np.ndarray, seed: int, seconds: float, begin: Any, done: Any
+) -> None:  # in a spawned process
+    read = reading(PEERS[name].open(folder, start), int(np.diff(start).max()))
+    order = np.random.default_rng(seed).permutation(len(start) - 1).tolist()
+    read(order[:BATCH])
+    begin.wait()
+    moved, started = 0, time.perf_counter()
+    while (taken := time.perf_counter() - started) < seconds:
+        at = np.random.default_rng().integers(0, max(len(order) - BATCH, 1))
+        moved += read(order[at : at + BATCH])
+    done.put(moved / taken)
+
+
+def workers(folder: Path, start: np.ndarray, count: int, seconds: float) -> dict[str, float]:
+    """GB/s of several processes together, each reading at random."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for name in OURS:
+        for processes in sorted({1, os.cpu_count() or 1, count}):
+            begin, done = context.Barrier(processes), context.Queue()
+            started = [
+                context.Process(target=_worker, args=(folder, name, start, k, seconds, begin, done))
+                for k in range(processes)
+            ]
+            for process in started:
+                process.start()
+            found[f"{name}, {processes} processes" if processes > 1 else f"{name}, 1 process"] = (
+                sum(done.get() for _ in started) / 1e9
+            )
+            for process in started:
+                process.join()
+    return found
+
+
+def cold(folder: Path, names: list[str], start: np.ndarray, order: np.ndarray) -> dict[str, float]:
+    """GB/s of the first pass over some records after their pages were dropped from the cache."""
+    longest, some = int(np.diff(start).max()), order[: len(order) // 4].tolist()
+    found = {}
+    for name in names:
+        drop_cache(folder)
+        read = reading(PEERS[name].open(folder, start), longest)
+        started = time.perf_counter()
+        moved = read(some)
+        found[name] = moved / (time.perf_counter() - started) / 1e9
+    return found
+
+
+def drop_cache(folder: Path) -> None:
+    """Ask the system to forget the files' pages; those that a process still maps stay."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def table(title: str, found: dict[str, float], ratio: dict[str, float]) -> str:
+    """Rows of GB/s and ratios."""
+    lines = [title, f"  {'reader':<26}{'GB/s':>8}{'ratio':>8}"]
+    lines += [f"  {name:<26}{speed:8.2f}{ratio[name]:8.2f}" for name, speed in found.items()]
     return "\n".join(lines)
+
+
+def ratios(part: str, found: dict[str, float]) -> dict[str, float]:
+    """Of each reader to the part's ceiling: the first row, or one process of the same reader."""
+    first = next(iter(found.values()))
+    if part == "workers":
+        return {
+            name: round(speed / found[f"{name.rpartition(', ')[0]}, 1 process"], 3) for name, speed in found.items()
+        }
+    return {name: round(speed / first, 3) for name, speed in found.items()}
 
 
 def main() -> None:
@@ -189,35 +238,55 @@ def main() -> None:
     parser.add_argument("--text", action="store_true", help="ragged records of 5 to 20 tokens instead of 577")
     parser.add_argument("--records", type=int, help="default: 1000 images or 20000 texts")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--workers", type=int, default=8, help="processes that read at once")
+    parser.add_argument("--seconds", type=float, default=2.0, help="that they read for")
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}")
     records = arguments.records or (20_000 if arguments.text else 1000)
-    length = lengths_of(records, arguments.text)
+    start = np.concatenate([[0], np.cumsum(lengths_of(records, arguments.text))])
+    kind = "ragged 5-20 x 768" if arguments.text else "577 x 768"
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    speed: dict[str, dict[str, float]] = {}
     try:
-        paths = make(folder, length)
+        names = make(folder, start)
         order = np.random.default_rng(2).permutation(records)
-        single = single_records(paths, length, order, arguments.repeats)
-        gathered = batches(paths, length, order, arguments.repeats)
+        if "cold" in parts:  # first: later maps of the files would keep their pages
+            speed["cold"] = cold(folder, names, start, order)
+        if "single" in parts:
+            speed["single"] = single_records(folder, names, start, order, arguments.repeats)
+        if "batches" in parts:
+            speed["batches"] = batches(folder, names, start, order, arguments.repeats)
+        if "workers" in parts:
+            speed["workers"] = workers(folder, start, arguments.workers, arguments.seconds)
     finally:
         shutil.rmtree(folder)
-    kind = "ragged 5-20 x 768" if arguments.text else "577 x 768"
-    print(table(f"{records} records, {kind} float16, random order, warm cache; one at a time", single))
-    print(table(f"batches of {BATCH} into one buffer", gathered))
+    missing = [name for name, peer in PEERS.items() if not peer.installed]
+    print(f"{records} records, {kind} float16, random order" + (f"; not installed: {missing}" if missing else ""))
+    titles = {
+        "single": "one at a time, warm; ratio to np.memmap",
+        "batches": f"batches of {BATCH} into one buffer, warm; ratio to one memcpy",
+        "workers": f"several processes on {os.cpu_count()} cores, warm; ratio to one process",
+        "cold": "one at a time, page cache dropped; ratio to np.memmap",
+    }
+    ratio = {part: ratios(part, found) for part, found in speed.items()}
+    for part in PARTS:
+        if part in speed:
+            print(table(titles[part], speed[part], ratio[part]))
     if arguments.json:
-        ceilings = {"single": single["np.memmap"], "batches": gathered["one memcpy"]}
         document = {
             "records": records,
             "shape": kind,
-            "gb_per_s": {"single": single, "batches": gathered},
-            "ratio": {
-                part: {name: round(speed / ceilings[part], 3) for name, speed in found.items()}
-                for part, found in (("single", single), ("batches", gathered))
-            },
+            "gb_per_s": {part: {n: round(s, 3) for n, s in found.items()} for part, found in speed.items()},
+            "ratio": ratio,
             "machine": {
                 "cpu": platform.processor() or platform.machine(),
                 "cores": os.cpu_count(),
+                "load": os.getloadavg()[0],
                 "numpy": np.__version__,
             },
         }
