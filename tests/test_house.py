@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,12 +56,8 @@ def test_stores_never_load_torch(tmp_path: Path) -> None:
     assert "torch" not in _imported("import umecache.stores; umecache.stores.open_store; import umecache.stores.reader")
 
 
-def test_help_answers_at_once() -> None:
-    def seconds(argv: list[str]) -> float:
-        started = time.monotonic()
-        subprocess.run([sys.executable, *argv], capture_output=True, check=True)
-        return time.monotonic() - started
-
-    # A ratio, since machines are noisy: help costs a few bare interpreter starts, torch costs dozens.
-    bare = min(seconds(["-c", "pass"]) for _ in range(3))
-    assert min(seconds(["-m", "umecache", "--help"]) for _ in range(3)) < bare * 25 + 0.3
+def test_help_loads_little() -> None:
+    # What the 0.3 s of `--help` are spent on; counted, since a loaded machine makes any time.
+    script = "from umecache.cli.app import run; import sys; run(['--help']); print(len(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout.splitlines()[-1]) < 450
