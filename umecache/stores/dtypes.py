@@ -53,6 +53,17 @@ class Stored:
     exact: NDArray[np.float32] | None = None  # [m, D]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """Padded records as they are stored: `tokens * scale` with `exact` on top where it is int8."""
+
+    tokens: NDArray[Any]  # [B, T, D], zero behind each record
+    mask: NDArray[np.bool_]  # [B, T]
+    scale: NDArray[np.float32] | None  # [B, T]
+    exact_at: NDArray[np.int64]  # [m, 2], record and token of each outlier
+    exact: NDArray[np.float32]  # [m, D]
+
+
 def stored_dtype(dtype: str) -> np.dtype[Any]:
     """The little-endian type of the array `tokens`.
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umecache.stores.commit import is_sealed
-from umecache.stores.dtypes import Stored, decode_into, decoded_dtype
+from umecache.stores.dtypes import Stored, StoredBatch, decode_into, decoded_dtype, stored_dtype
 from umecache.stores.errors import StoreDamaged, StoreError, StoreIncomplete, StoreMismatch, StoreMissing, UnknownId
 from umecache.stores.files import WORK, inside, read_json, size_of
 from umecache.stores.formats import find_format, load_format
@@ -332,6 +332,41 @@ class Store:
                 if length:
                     self._decode(row, out_TD[:length])
         return out, mask
+
+    def stored_rows(self, rows: NDArray[np.int64]) -> StoredBatch:
+        """Records at positions as they are stored, padded with zeros: for decoding on another device.
+
+        A float16, bfloat16 or int8 batch is half or a quarter of the float32 one on its way there.
+        """
+        length_B, start_B = self.lengths[rows], self._start[rows]
+        if length_B.min(initial=0) < 0:
+            raise StoreDamaged(f"{self.path} lists a negative length.", next=f"umecache store verify {self.path}")
+        longest = int(length_B.max(initial=0))
+        if longest:  # as in batch_rows: the longest record has to be there before anything is allocated for it
+            self._read(int(start_B[length_B.argmax()]), longest)
+        width = max(longest, 1)
+        columns = self._columns
+        tokens = np.empty((len(rows), width, self.dim), stored_dtype(self.dtype))
+        columns.tokens.gather(start_B, length_B, tokens)
+        scale = None
+        if columns.scale is not None:
+            scale = np.empty((len(rows), width), np.float32)
+            columns.scale.gather(start_B, length_B, scale)
+        at: list[NDArray[np.int64]] = []
+        exact: list[NDArray[Any]] = []
+        if columns.outliers is not None:
+            for b, (start, length) in enumerate(zip(start_B.tolist(), length_B.tolist(), strict=True)):
+                found = self._exact(start, length)
+                if found is not None and len(found[0]):
+                    at.append(np.stack([np.full(len(found[0]), b), found[0]], axis=1))
+                    exact.append(found[1])
+        return StoredBatch(
+            tokens,
+            np.arange(width) < length_B[:, None],
+            scale,
+            np.concatenate(at) if at else np.empty((0, 2), np.int64),
+            np.concatenate(exact) if exact else np.empty((0, self.dim), np.float32),
+        )
 
     def map_shard(self, k: int) -> None:
         """Make shard k ready, which checks its index; raises StoreDamaged. Records do this when they are first read."""
