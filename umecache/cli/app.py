@@ -25,6 +25,7 @@ COMMANDS = {
     "extract": "umecache.cli.extract:extract",
     "fuse": "umecache.cli.fuse:fuse",
     "compare": "umecache.cli.compare:compare",
+    "predict": "umecache.cli.predict:predict",
     "score": "umecache.cli.score:score",
     "store": "umecache.cli.store:app",
     "models": "umecache.cli.models:models",

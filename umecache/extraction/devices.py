@@ -69,6 +69,13 @@ class Place:
             torch.distributed.destroy_process_group()
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Arithmetic in `precision` (float32, bfloat16, float16) inside; float32 leaves everything as it is."""
+    reduced = precision != "float32"
+    dtype = getattr(torch, precision) if reduced else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=reduced)
+
+
 def launched() -> bool:
     """A launcher started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 or (

@@ -18,6 +18,7 @@ from torch import Tensor
 from umecache.encoders.base import Encoder, Prepared
 from umecache.errors import JobFailed, UnreadableInput
 from umecache.extraction.config import Precision
+from umecache.extraction.devices import autocast
 from umecache.extraction.inputs import Inputs, by_length, content_digest
 
 AHEAD = 3  # batches that are read and decoded before the encoder asks for them
@@ -135,7 +136,7 @@ class ShardEncoder:
                     name: tensor.to(self.device, non_blocking=True)
                     for name, tensor in self.encoder.collate(chunk, pad_to=pad_to).items()
                 }
-                with torch.inference_mode(), self._autocast():
+                with torch.inference_mode(), autocast(self.device, self.precision):
                     hidden_BTD = self.encoder.encode(batch)
                 parts.append(hidden_BTD.float().cpu())
             except torch.OutOfMemoryError as error:
@@ -149,11 +150,6 @@ class ShardEncoder:
                 continue
             start += len(chunk)
         return parts
-
-    def _autocast(self) -> torch.autocast:
-        reduced = self.precision != "float32"
-        dtype = getattr(torch, self.precision) if reduced else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=reduced)
 
     def _write(
         self, shard: ShardSink, positions: list[int], hidden: list[Tensor], bad: list[tuple[int, Failed]]

@@ -111,7 +111,11 @@ def _extract_split(
             "model": model.name,
             "modality": encoder.modality,
             "recipe": recipe,
-            "origin": {**encoder.origin, "batch_size": _batch_size(config, encoder, place)},
+            "origin": {
+                **encoder.origin,
+                "model_args": dict(model.options.model_args),  # so that the encoder can be made again
+                "batch_size": _batch_size(config, encoder, place),
+            },
             "dataset": {"name": dataset.name, "split": split.name, "limit": config.limit},
             "grid": _grid(encoder),
         },

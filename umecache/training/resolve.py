@@ -24,6 +24,7 @@ from umecache.data.dataset import Dataset, Split
 from umecache.encoders.base import Json
 from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
+from umecache.extraction.reload import declaration
 from umecache.home import dataset_stores
 from umecache.stores import Store, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
@@ -67,6 +68,7 @@ class Source:
             "model": self.model,
             "keyed_by": "image" if self.by_image else "question",
             "dim": self.dim,
+            "encoder": declaration(next(iter(self.stores.values()))),
             "stores": {
                 split: {
                     "path": str(self.paths[split]),

@@ -1,7 +1,8 @@
 """Run folders: what was asked, the trained head, its answers, its history.
 
     run = load_run("runs/ume-20260101-120000")
-    run.predict({"text": (text_BTD, text_mask_BT), "image": (image_BTD, image_mask_BT)})   # answers, one per question
+    run.answer(image="kitchen.jpg", question="what is on the table?")     # the likeliest answers, best first
+    run.predict({"text": (text_BTD, text_mask_BT), "image": (image_BTD, image_mask_BT)})   # from features
 
     RUN/run.json             what was asked, fingerprints of every store, versions, scores, vocabulary
     RUN/model.safetensors    weights of fusion and classifier
@@ -22,9 +23,10 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,11 +39,14 @@ from umecache.fusion.base import Features, Fusion
 from umecache.training.head import Epoch
 from umecache.training.model import FusionClassifier, build_model
 
+if TYPE_CHECKING:
+    from umecache.training.answering import Answerer, Guess
+
 FORMAT = 1
 MARKS = ("run.json", "compare.json")  # what tells a folder of ours from any other
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """A trained head, loaded again.
 
@@ -77,6 +82,23 @@ class Run:
         with torch.inference_mode():
             best_B = self.model(features).argmax(dim=-1)
         return [self.vocab.answers[int(answer)] for answer in best_B]
+
+    def answer(self, *, question: str, image: str | Path | bytes | None = None, top: int = 5) -> list[Guess]:
+        """The likeliest answers to a new question about an image file, best first.
+
+        The first call loads the encoders; several questions about one image are cheaper by `answerer.ask`.
+
+        Raises:
+            UmecacheError: as `Answerer` and `Answerer.ask`.
+        """
+        return self.answerer.ask([question], image, top=top)[0]
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """The run with its encoders, loaded when first asked for."""
+        from umecache.training.answering import Answerer  # transformers and timm load here
+
+        return Answerer(self)
 
 
 def load_run(path: str | Path, *, seed: int | None = None, device: torch.device | str = "cpu") -> Run:
