@@ -141,12 +141,22 @@ def test_repair(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tree(path)
     assert "nothing to repair" in words(capsys, "repair", str(path))
     damage(path)
-    found = document(capsys, "repair", str(path))
+    # The toy's encoder is none of umecache's: refused in words, and nothing is changed.
+    error = document(capsys, "repair", str(path), status=2)["error"]
+    assert error["what"] and error["next"]
+    assert document(capsys, "verify", str(path), status=1)["damaged"][0]["shard"] == 1
+
+
+def test_repair_by_the_command_that_made_it(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(path)
+    assert "nothing to repair" in words(capsys, "repair", "--reopen", str(path))
+    damage(path)
+    found = document(capsys, "repair", "--reopen", str(path))
     assert (found["shards"], found["reopened"]) == ([1], True)
-    write(path, TOY)  # the command that made it
+    write(path, TOY)
     assert tree(path) == before
     damage(path)
-    assert "shards to extract: 1" in words(capsys, "repair", str(path))
+    assert "shards to extract: 1" in words(capsys, "repair", "--reopen", str(path))
 
 
 def test_diff(path: Path, private_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
     umecache store ls
     umecache store info vqa-v2/bert-3f9a1c02/val
     umecache store verify stores/vqa-v2/bert-3f9a1c02/val --sample 5%
+    umecache store repair vqa-v2/bert-3f9a1c02/val
     umecache store diff A B
     umecache store convert A B --format hdf5
 
@@ -121,21 +122,70 @@ def verify(
 
 
 @app.command()
-def repair(store: StoreArgument, json: Json = False) -> None:
-    """Find damaged shards and open just those again, for the extract command that made the store.
+def repair(
+    store: StoreArgument,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data folder or name; by default the one the manifest names.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="The encoder's checkpoint, where it is no longer where it was.")
+    ] = None,
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, or a GPU's number.")] = "auto",
+    reopen: Annotated[
+        bool,
+        typer.Option("--reopen", help="Only open the damaged shards again; the extract command that made it goes on."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find damaged shards and extract just those again, with the model and the inputs that the manifest names.
 
     Example:
 
         umecache store repair vqa-v2/bert-3f9a1c02/val
+
+    Encoder and inputs are compared with the store's own facts before anything is changed.
     """
+    path = _find(store)
+    if reopen:
+        _reopen(path, json=json)
+        return
+    from umecache.cli.stopping import sigterm_stops
+    from umecache.extraction.devices import here, parse_devices
+    from umecache.extraction.repair import repair as run
+
+    with sigterm_stops(why="Finished shards are safe.", next="run the same command again to go on"):
+        repaired = run(
+            path, data=data, weights=weights, place=here(parse_devices(devices)[0]), reporter=reporter(json)
+        )
+    document = {
+        "path": str(path),
+        "sound": repaired.sound,
+        "shards": list(repaired.shards),
+        "records": repaired.records,
+        "same_bytes": repaired.same_bytes,
+    }
+
+    def words() -> None:
+        if repaired.sound:
+            typer.echo(f"{path}: sound, nothing to repair")
+            return
+        shards = ", ".join(map(str, repaired.shards)) or "none, only lists and metadata"
+        typer.echo(f"{path}: sound again; written anew: shards {shards} ({repaired.records:,} records)")
+        if repaired.same_bytes:
+            typer.echo("It is byte for byte what it was.")
+        else:
+            typer.echo("Its bytes are not those it was sealed with: another machine, other versions, or its list was damaged.")
+
+    emit(document, json=json, words=words)
+
+
+def _reopen(path: Path, *, json: bool) -> None:
     from umecache.stores.repair import reopen
     from umecache.stores.verify import verify as check
 
-    path = _find(store)
     found = check(path)
     if not found.ok:
         reopen(path, found.shards)
-    document = {"path": str(path), "ok": found.ok, "shards": found.shards, "reopened": not found.ok}
 
     def words() -> None:
         if found.ok:
@@ -145,7 +195,9 @@ def repair(store: StoreArgument, json: Json = False) -> None:
         typer.echo(f"{path}: open again, shards to extract: {shards}")
         typer.echo("Next: run the umecache extract command that made it; it does only these.")
 
-    emit(document, json=json, words=words)
+    emit(
+        {"path": str(path), "sound": found.ok, "shards": found.shards, "reopened": not found.ok}, json=json, words=words
+    )
 
 
 @app.command()

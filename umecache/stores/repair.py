@@ -5,13 +5,14 @@
     for shard in writer.claim(): ...          # as in writer.py
     writer.seal()                             # writes every metadata file anew
 
-Whoever holds the encoder and the inputs goes on with the writer, or runs the command that made the store: it finds an
-unfinished store and does what is missing. All arguments come from the store itself.
+Whoever holds the encoder and the inputs goes on with the writer (`umecache.extraction.repair`), or runs the command
+that made the store: it finds an unfinished store and does what is missing. All arguments come from the store itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +20,66 @@ from umecache.stores.dtypes import row_bytes
 from umecache.stores.errors import StoreDamaged, StoreError
 from umecache.stores.files import inside, read_small, walk
 from umecache.stores.fingerprint import fingerprint
-from umecache.stores.manifest import given
+from umecache.stores.manifest import MANIFEST, given
 from umecache.stores.plan import Plan, make_plan
-from umecache.stores.reader import Store
-from umecache.stores.receipts import read_receipt
+from umecache.stores.reader import Store, progress
+from umecache.stores.receipts import read_receipt, receipt_name
 from umecache.stores.verify import verify
 from umecache.stores.writer import FILES, Writer, open_writer
 
 
-def reopen(path: str | Path, shards: Sequence[int] | None = None) -> Writer:
-    """A writer over a sealed store that yields just these shards.
+@dataclass(frozen=True, slots=True)
+class Repairable:
+    """A damaged store that still knows what belongs where.
+
+    Attributes:
+        store: opened leniently; only its lists and facts are to be used.
+        shards: to be written again.
+        arguments: of `open_writer`.
+        plan: where every record lies.
+    """
+
+    store: Store
+    shards: Sequence[int]
+    arguments: dict[str, Any]
+    plan: Plan
+
+
+def examine(path: str | Path, shards: Sequence[int] | None = None) -> Repairable:
+    """What has to be written again, and whether the store can still tell what belongs there. Changes nothing.
 
     Args:
-        shards: to be written again; None: those that a full `verify` finds damaged.
+        shards: None: those that a full `verify` finds damaged; of a store that was reopened before, those still
+            missing.
 
     Raises:
-        StoreDamaged: the list of inputs is damaged too, so that the store can't tell what belongs where.
+        StoreIncomplete: it was never finished.
+        StoreDamaged: the list of inputs is damaged too.
     """
     root = Path(path)
-    if shards is None:
+    begun = progress(root) is not None and (root / MANIFEST).is_file()  # reopened, and stopped before it was sealed
+    if shards is None and not begun:
         shards = verify(root).shards
     try:
         store = Store(root, lenient=True)
         arguments = writer_arguments(store)
-        _check(store, arguments, shards)
+        plan = _plan(arguments)
+        if shards is None:
+            shards = [k for k in range(plan.shards) if not (root / receipt_name(k)).is_file()]
+        _check(store, plan, shards)
     except StoreError as error:
         raise StoreDamaged(
             f"{root} can't tell any more what belongs where. {error.what}",
             why="Its manifest or its lists of ids, digests and places are damaged.",
             next=f"rm -r {root}, then run the umecache extract command that made it",
         ) from error
-    return open_writer(root, **arguments, redo=shards)
+    return Repairable(store, shards, arguments, plan)
+
+
+def reopen(path: str | Path, shards: Sequence[int] | None = None) -> Writer:
+    """A writer over a sealed store that yields just these shards; arguments and errors as `examine`."""
+    found = examine(path, shards)
+    return open_writer(path, **found.arguments, redo=found.shards)
 
 
 def writer_arguments(store: Store) -> dict[str, Any]:
@@ -90,12 +120,11 @@ def _plan(arguments: dict[str, Any]) -> Plan:
     return make_plan(*lists, row_bytes=size, **{name: arguments[name] for name in named})
 
 
-def _check(store: Store, arguments: dict[str, Any], shards: Sequence[int]) -> None:
+def _check(store: Store, plan: Plan, shards: Sequence[int]) -> None:
     """The lists must be those that the fingerprint and the sound shards were made with."""
     manifest = store.manifest
-    if fingerprint(manifest["recipe"], store.ids, arguments["digests"]) != store.fingerprint:
+    if fingerprint(manifest["recipe"], plan.ids, plan.digests) != store.fingerprint:
         raise StoreDamaged("Its fingerprint is not that of its ids, digests and recipe.")
-    plan = _plan(arguments)
     for k in sorted(set(range(plan.shards)) - set(shards)):
         receipt = read_receipt(store.path, k)
         if list(receipt.tokens) != plan.length[plan.shard(k)].tolist():
