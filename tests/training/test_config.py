@@ -7,7 +7,15 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from umecache.errors import UsageError
-from umecache.training.config import CompareConfig, FuseConfig, parse_grid, parse_lr, parse_pairs, parse_seeds
+from umecache.training.config import (
+    CompareConfig,
+    FuseConfig,
+    parse_grid,
+    parse_lr,
+    parse_pairs,
+    parse_precision,
+    parse_seeds,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +106,13 @@ def test_pairs_keep_their_order_and_refuse_doubles() -> None:
     for items in (["text"], ["=a"], ["text="], ["text=a", "text=b"]):
         with pytest.raises(UsageError, match="--features"):
             parse_pairs("--features", items)
+
+
+def test_precisions_have_short_names() -> None:
+    assert [parse_precision(text) for text in ("fp32", "bf16", "fp16", "float16")] == [
+        "float32", "bfloat16", "float16", "float16",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="--precision"):
+        FuseConfig(precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--ema"):
+        FuseConfig(ema=1.0)

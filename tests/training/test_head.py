@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from umecache.errors import JobFailed
 from umecache.training.config import FuseConfig
-from umecache.training.head import Head, HeadSpec, RandomState, loss_of, rate_factor
+from umecache.training.head import Head, HeadSpec, loss_of, rate_factor
 
 CPU = torch.device("cpu")
 DIMS = {"text": 6, "image": 10}
@@ -24,9 +26,9 @@ def batch(size: int = 4, scale: float = 1.0) -> dict[str, tuple[torch.Tensor, to
     }
 
 
-def head(seed: int = 0, lr: float = 1e-2, steps: int = 100, **settings: object) -> Head:
+def head(seed: int = 0, lr: float = 1e-2, steps: int = 100, method: str = "concat", **settings: object) -> Head:
     config = FuseConfig(width=8, epochs=10, **settings)  # type: ignore[arg-type]
-    return Head(HeadSpec(method="concat", seed=seed, lr=lr), config, dims=DIMS, classes=3, steps=steps, device=CPU)
+    return Head(HeadSpec(method=method, seed=seed, lr=lr), config, dims=DIMS, classes=3, steps=steps, device=CPU)
 
 
 def weights(one: Head) -> torch.Tensor:
@@ -76,18 +78,6 @@ def test_a_head_leaves_torch_s_generator_as_it_was() -> None:
     one.step(batch(), torch.tensor([0, 1, 2, 0]))
     one.predict(batch())
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_random_states_go_on_where_they_stopped() -> None:
-    one, other = RandomState(0, CPU), RandomState(0, CPU)
-    with one.active():
-        together = torch.rand(4)
-    with other.active():
-        first = torch.rand(2)
-    torch.rand(100)
-    with other.active():
-        second = torch.rand(2)
-    assert torch.equal(torch.cat([first, second]), together)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
@@ -177,3 +167,90 @@ def test_weights_that_broke_in_the_last_step_are_noticed() -> None:
         one.model.classifier.weight[0, 0] = math.inf
     one.close()
     assert one.failure is not None
+
+
+TARGET = torch.tensor([0, 1, 2, 0])
+
+
+def part(features: dict[str, tuple[torch.Tensor, torch.Tensor]], rows: slice) -> dict[str, tuple[Any, Any]]:
+    return {name: (tokens[rows], mask[rows]) for name, (tokens, mask) in features.items()}
+
+
+def test_parts_of_a_batch_make_the_whole_batch_s_step() -> None:
+    whole, parts = (head(dropout=0.0) for _ in range(2))
+    for _ in range(3):
+        whole.step(batch(), TARGET)
+        for rows, share, update in ((slice(0, 3), 0.75, False), (slice(3, 4), 0.25, True)):
+            parts.step(part(batch(), rows), TARGET[rows], weight=share, update=update)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
+    for one in (whole, parts):
+        one.end_epoch()
+    assert whole.history[0].lr == parts.history[0].lr  # both have made three steps
+
+
+def test_averaged_weights_answer_and_are_kept() -> None:
+    one = head(dropout=0.0, ema=0.5, schedule="constant", warmup=0.0)
+    plain = head(dropout=0.0, schedule="constant", warmup=0.0)
+    expected = weights(one)
+    for step in range(4):
+        one.step(batch(), TARGET)
+        plain.step(batch(), TARGET)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(plain)
+    assert torch.equal(weights(one), weights(plain))  # the average doesn't touch what is trained
+    before = one.predict(batch())
+    one.end_epoch()
+    one.close()
+    torch.testing.assert_close(weights(one), expected)
+    assert torch.equal(one.predict(batch()), before)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("method", ["concat", "ume"])
+def test_reduced_precision_learns_with_weights_in_float32(precision: str, method: str) -> None:
+    one = head(method=method, precision=precision, dropout=0.0, schedule="constant", warmup=0.0, lr=2e-2)
+    for _ in range(60):
+        one.step(batch(), TARGET)
+    one.end_epoch()
+    assert one.failure is None and one.predict(batch()).tolist() == TARGET.tolist()
+    assert {weight.dtype for weight in one.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "patience": 5}, {"precision": "float16"}])
+def test_a_head_goes_on_from_its_state_bit_for_bit(settings: dict[str, Any]) -> None:
+    settings = {"dropout": 0.5, **settings}
+
+    def train(one: Head, steps: int) -> None:
+        for _ in range(steps):
+            one.step(batch(), TARGET)
+
+    through, first = head(**settings), head(**settings)
+    for one in (through, first):
+        train(one, 3)
+        one.end_epoch()
+        one.tell_score(20.0)
+        train(one, 2)
+    tensors, facts = first.state()
+    kept = {name: value.clone() for name, value in tensors.items()}
+    second = head(**settings)
+    second.load_state(kept, json.loads(json.dumps(facts)))
+    for one in (through, second):
+        train(one, 4)
+        one.end_epoch()
+        one.tell_score(10.0)
+        one.close()
+    assert torch.equal(weights(second), weights(through))
+    assert second.history == through.history and second.best_epoch == through.best_epoch
+    again = head(**settings)
+    again.load_state(*second.state())
+    again.close()  # it is closed already: nothing changes
+    assert again.closed and torch.equal(weights(again), weights(through)) and again.best_epoch == second.best_epoch
+
+
+def test_a_failure_is_remembered() -> None:
+    one, other = head(seed=7), head(seed=7)
+    one.step(batch(scale=math.nan), TARGET)
+    one.end_epoch()
+    other.load_state(*one.state())
+    assert other.finished and other.failure is not None and one.failure is not None
+    assert other.failure.as_json() == one.failure.as_json()

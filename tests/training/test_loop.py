@@ -103,6 +103,16 @@ def test_soft_scores_train_too(world: Any) -> None:
     assert head.history[-1].loss < head.history[0].loss
 
 
+def test_batches_that_make_one_step_are_as_good_as_one_larger_batch(world: Any) -> None:
+    settings: dict[str, Any] = {"dropout": 0.0, "epochs": 2}
+    # 180 questions: five batches of 40 and 20 questions, the last step of 20 only
+    whole = run(material_of(world, batch_size=80, **settings), [spec("product")])[0]
+    parts = run(material_of(world, batch_size=40, accumulate=2, **settings), [spec("product")])[0]
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert [epoch.lr for epoch in whole.history] == [epoch.lr for epoch in parts.history]
+
+
 def test_a_head_that_diverges_stops_the_job_by_name(world: Any) -> None:
     settings: dict[str, Any] = {"warmup": 0.0, "clip": 0.0, "optimizer": "adam"}
     with pytest.raises(JobFailed, match=r"image-only, seed 3"):

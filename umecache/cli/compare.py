@@ -36,6 +36,9 @@ def compare(
     weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches that make one step. Default: 1.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of averaged weights that answer, 0: none. Default: 0.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32.")] = None,
     classes: Annotated[int | None, typer.Option(help="Most frequent train answers, 0: all. Default: 3129.")] = None,
     min_count: Annotated[int | None, typer.Option(help="Answers seen at least so often in train.")] = None,
     loss: Annotated[str | None, typer.Option(help="ce (most common answer) or soft scores. Default: ce.")] = None,
@@ -65,7 +68,7 @@ def compare(
     per method.
     """
     from umecache.training.compare import compare as run
-    from umecache.training.config import parse_grid, parse_lr, parse_pairs, parse_seeds
+    from umecache.training.config import parse_grid, parse_lr, parse_pairs, parse_precision, parse_seeds
     from umecache.training.recipe import compare_config
 
     config = compare_config(
@@ -90,6 +93,9 @@ def compare(
             "weight_decay": weight_decay,
             "clip": clip,
             "batch_size": batch_size,
+            "accumulate": accumulate,
+            "ema": ema,
+            "precision": parse_precision(precision) if precision is not None else None,
             "classes": classes,
             "min_count": min_count,
             "loss": loss,

@@ -33,6 +33,9 @@ def fuse(
     weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches that make one step. Default: 1.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of averaged weights that answer, 0: none. Default: 0.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32.")] = None,
     classes: Annotated[int | None, typer.Option(help="Most frequent train answers, 0: all. Default: 3129.")] = None,
     min_count: Annotated[int | None, typer.Option(help="Answers seen at least so often in train.")] = None,
     loss: Annotated[str | None, typer.Option(help="ce (most common answer) or soft scores. Default: ce.")] = None,
@@ -60,7 +63,7 @@ def fuse(
 
     The run folder holds run.json, model.safetensors, results_SPLIT.json and history.csv.
     """
-    from umecache.training.config import parse_lr, parse_pairs, parse_seeds
+    from umecache.training.config import parse_lr, parse_pairs, parse_precision, parse_seeds
     from umecache.training.fuse import fuse as run
     from umecache.training.recipe import fuse_config
 
@@ -85,6 +88,9 @@ def fuse(
             "weight_decay": weight_decay,
             "clip": clip,
             "batch_size": batch_size,
+            "accumulate": accumulate,
+            "ema": ema,
+            "precision": parse_precision(precision) if precision is not None else None,
             "classes": classes,
             "min_count": min_count,
             "loss": loss,

@@ -20,6 +20,7 @@ Loss = Literal["ce", "soft"]
 OptimizerName = Literal["adam", "adamw"]
 Schedule = Literal["constant", "cosine"]
 Protocol = Literal["official-2021", "official-2016", "thesis"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Residency = Literal["auto", "memory", "store"]
 
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -48,6 +49,9 @@ class TrainConfig:
     warmup: float = 0.1  # share of all steps in which the rate rises from 0
     clip: float = 1.0  # largest norm of a step's gradient; 0: no limit
     batch_size: int = 64  # questions
+    accumulate: int = 1  # batches whose gradients make one step
+    ema: float = 0.0  # decay of the running average of weights that answers; 0: the weights themselves
+    precision: Precision = "float32"  # of the arithmetic; weights and optimizer stay float32
     epochs: int = 10
     holdout: float = 0.1  # share of train's images kept back for early stopping and for `lr="auto"`
     patience: int | None = None  # epochs without a better held-out score before a head stops; None: no early stopping
@@ -67,7 +71,8 @@ class TrainConfig:
         _choice("schedule", self.schedule, get_args(Schedule))
         _choice("protocol", self.protocol, get_args(Protocol))
         _choice("residency", self.residency, get_args(Residency))
-        for name in ("batch_size", "epochs", "width"):
+        _choice("precision", self.precision, get_args(Precision))
+        for name in ("batch_size", "accumulate", "epochs", "width"):
             _positive(name, getattr(self, name))
         for name in ("limit", "min_count", "patience", "threads"):
             if getattr(self, name) is not None:
@@ -76,6 +81,7 @@ class TrainConfig:
             raise UsageError(f"--classes {self.classes}: give a whole number, 0 for all.")
         _range("clip", self.clip, 0.0, math.inf)
         _range("weight_decay", self.weight_decay, 0.0, math.inf)
+        _range("ema", self.ema, 0.0, 1.0, open_high=True)
         _range("warmup", self.warmup, 0.0, 1.0, open_high=True)
         _range("holdout", self.holdout, 0.0, 1.0, open_low=True, open_high=True)
         _range("dropout", self.dropout, 0.0, 1.0, open_high=True)
@@ -182,6 +188,11 @@ def parse_lr(text: str, *, auto: bool) -> float | Literal["auto"]:
     except ValueError:
         allowed = "a number such as 1e-3, or auto" if auto else "a number such as 1e-3 (auto is compare's)"
         raise UsageError(f"--lr {text!r}: give {allowed}.") from None
+
+
+def parse_precision(text: str) -> str:
+    """`bf16` as `bfloat16`, and likewise; what is unknown is for the configuration to refuse."""
+    return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(text, text)
 
 
 def parse_grid(text: str) -> tuple[float, ...]:

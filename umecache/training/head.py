@@ -12,11 +12,13 @@ on the CPU, as one that is trained alone.
 
 from __future__ import annotations
 
-import contextlib
+import copy
+import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,9 +26,11 @@ from torch.nn import functional
 
 from umecache.encoders.base import Json
 from umecache.errors import JobFailed
+from umecache.extraction.devices import autocast
 from umecache.fusion.base import Features
 from umecache.training.config import TrainConfig
-from umecache.training.model import build_model
+from umecache.training.model import FusionClassifier, build_model
+from umecache.training.randomness import RandomState
 
 CHECK_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
@@ -72,6 +76,7 @@ class Head:
         history: one record per finished epoch.
         seconds: time of this head's own steps and predictions; on GPUs only what the host saw of it.
         failure: why it can't go on (a loss that is not finite), else None.
+        closed: its training is over.
     """
 
     def __init__(
@@ -103,10 +108,14 @@ class Head:
         optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         fused = device.type in ("cpu", "cuda")  # one kernel for a whole step, where torch has one
         self._optimizer = optimizer(self.model.parameters(), lr=spec.lr, weight_decay=config.weight_decay, fused=fused)
+        # float16 loses small gradients: the loss is scaled up before them, and they are scaled down again.
+        self._scaler = torch.amp.GradScaler(device.type) if config.precision == "float16" else None
+        self._average = _frozen_copy(self.model) if config.ema else None
         self._steps, self._step = steps, 0
         self._losses: list[Tensor] = []
         self._best: dict[str, Tensor] | None = None
         self._best_score, self.best_epoch = -math.inf, 0
+        self.closed = False
 
     @property
     def finished(self) -> bool:
@@ -123,36 +132,57 @@ class Head:
         kept = self.best_epoch if self.config.patience is not None else len(self.history)
         return self.history[kept - 1].held_out
 
-    def step(self, features: Features, target: Tensor) -> None:
-        """One optimizer step on a batch.
+    def step(self, features: Features, target: Tensor, *, weight: float = 1.0, update: bool = True) -> None:
+        """Learn from a batch: one optimizer step, or a part of one.
 
         Args:
             features: modality -> (tokens, mask).
             target: classes [B] int64, or soft scores [B, C].
+            weight: the batch's share of the questions of this step, where several batches make one.
+            update: whether the step ends here; else gradients are kept for the next batch.
         """
         started = time.perf_counter()
         self.model.train()
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate()
         with self._random.active():
-            loss = loss_of(self.model(features), target)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self._optimizer.step()
+            with autocast(self.device, self.config.precision):
+                logits_BC = self.model(features)
+            loss = loss_of(logits_BC.float(), target)
+            self._backward(loss if weight == 1.0 else weight * loss)
         self._losses.append(loss.detach())
-        self._step += 1
-        if self._step % CHECK_EVERY == 0:
-            self._check(loss)
+        if update:
+            self._update()
+            self._step += 1
+            if self._step % CHECK_EVERY == 0:
+                self._check(loss)
         self.seconds += time.perf_counter() - started
 
+    def _backward(self, loss: Tensor) -> None:
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
+
+    def _update(self) -> None:
+        """The optimizer's step on the gradients gathered so far."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate()
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)  # left out where a gradient is not finite; the scale then falls
+            self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            _average_in(self._average, self.model, self.config.ema, self._step)
+
     def predict(self, features: Features) -> Tensor:
-        """The likeliest class of each question [B] int64, on the head's device."""
+        """The likeliest class of each question [B] int64, on the head's device; of the averaged weights, if any."""
         started = time.perf_counter()
-        self.model.eval()
-        with self._random.active(), torch.inference_mode():
-            answers_B: Tensor = self.model(features).argmax(dim=-1)
+        shown = (self._average or self.model).eval()
+        with self._random.active(), torch.inference_mode(), autocast(self.device, self.config.precision):
+            answers_B: Tensor = shown(features).argmax(dim=-1)
         self.seconds += time.perf_counter() - started
         return answers_B
 
@@ -170,10 +200,17 @@ class Head:
         if held_out > self._best_score:
             self._best_score, self.best_epoch = held_out, last.epoch
             if self.config.patience is not None:
-                self._best = {name: value.clone() for name, value in self.model.state_dict().items()}
+                shown = self._average or self.model
+                self._best = {name: value.clone() for name, value in shown.state_dict().items()}
 
     def close(self) -> None:
-        """End of training: back to the best epoch's weights where early stopping kept them."""
+        """End of training: the averaged weights, if any, and those of the best epoch where early stopping kept them."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._average is not None:
+            self.model.load_state_dict(self._average.state_dict())
+            self._average = None
         if self._best is not None:
             self.model.load_state_dict(self._best)
             self._best = None
@@ -183,6 +220,58 @@ class Head:
         self.model.eval()
         # The last step may have broken the weights without a loss to show it.
         self._check(torch.stack([weight.detach().sum() for weight in self.model.parameters()]).sum())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the rest of the training depends on, between two steps: tensors by name, and plain facts."""
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "model": self.model.state_dict(),
+            "average": {} if self._average is None else self._average.state_dict(),
+            "best": self._best or {},
+            "random": self._random.tensors(),
+            "losses": {str(number): loss for number, loss in enumerate(self._losses)},
+        }
+        for place, moments in self._optimizer.state_dict()["state"].items():
+            parts[f"optimizer.{place}"] = moments
+        facts = {
+            "spec": dataclasses.asdict(self.spec),
+            "closed": self.closed,
+            "step": self._step,
+            "seconds": self.seconds,
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "best_score": None if math.isinf(self._best_score) else self._best_score,
+            "best_epoch": self.best_epoch,
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            "failure": None if self.failure is None else self.failure.as_json(),
+        }
+        return {f"{part}/{name}": value for part, named in parts.items() for name, value in named.items()}, facts
+
+    def load_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from `state` of a head of the same spec and configuration."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = value
+        self.model.load_state_dict(parts["model"])
+        self.closed = facts["closed"]
+        if self.closed:
+            self._average = None
+        elif self._average is not None:
+            self._average.load_state_dict(parts["average"])
+        self._best = {name: value.to(self.device) for name, value in parts["best"].items()} if "best" in parts else None
+        self._random.load(parts["random"])
+        losses = parts.get("losses", {})
+        self._losses = [losses[str(number)].to(self.device) for number in range(len(losses))]
+        moments = {int(part.partition(".")[2]): named for part, named in parts.items() if part.startswith("optimizer.")}
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self._step, self.seconds, self.best_epoch = facts["step"], facts["seconds"], facts["best_epoch"]
+        self._best_score = -math.inf if facts["best_score"] is None else facts["best_score"]
+        self.history = [Epoch(**epoch) for epoch in facts["history"]]
+        if self._scaler is not None and facts["scaler"] is not None:
+            self._scaler.load_state_dict(facts["scaler"])
+        self.failure = None if facts["failure"] is None else JobFailed(**facts["failure"])
+        if self.closed:
+            self.model.eval()
 
     def _rate(self) -> float:
         return self.spec.lr * rate_factor(
@@ -196,50 +285,6 @@ class Head:
                 why="Its steps are too large, or a stored feature is not finite.",
                 next=f"--lr {self.spec.lr / 3:.0e}, or --clip 1, or a longer --warmup",
             )
-
-
-class RandomState:
-    """The state of torch's random generators that belongs to one head.
-
-    Dropout draws from torch's global generators. A head puts its own state in while it runs and takes it out after, so
-    that what others draw doesn't change what it draws.
-    """
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device
-        outer = self._get()
-        torch.manual_seed(seed)
-        self._own = self._get()
-        self._set(outer)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Inside, torch draws this head's numbers."""
-        outer = self._get()
-        self._set(self._own)
-        try:
-            yield
-        finally:
-            self._own = self._get()
-            self._set(outer)
-
-    def _get(self) -> tuple[Tensor, Tensor | None]:
-        kind = self._device.type
-        of_device = None
-        if kind == "cuda":
-            of_device = torch.cuda.get_rng_state(self._device)
-        elif kind == "mps":
-            of_device = torch.mps.get_rng_state()
-        return torch.get_rng_state(), of_device
-
-    def _set(self, state: tuple[Tensor, Tensor | None]) -> None:
-        torch.set_rng_state(state[0])
-        if state[1] is None:
-            return
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(state[1], self._device)
-        else:
-            torch.mps.set_rng_state(state[1])
 
 
 def loss_of(logits_BC: Tensor, target: Tensor) -> Tensor:
@@ -262,3 +307,18 @@ def rate_factor(step: int, steps: int, *, warmup: float, schedule: str) -> float
     if schedule == "constant":
         return 1.0
     return 0.5 * (1.0 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1.0)))
+
+
+def _frozen_copy(model: FusionClassifier) -> FusionClassifier:
+    return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _average_in(average: FusionClassifier, model: FusionClassifier, decay: float, step: int) -> None:
+    """average <- d average + (1 - d) model, with d = min(decay, (1 + step) / (10 + step)): the first steps count for
+    less than the decay alone would let them (as in TensorFlow's ExponentialMovingAverage and timm).
+    """
+    decay = min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for mine, theirs in zip(average.buffers(), model.buffers(), strict=True):
+        mine.copy_(theirs)

@@ -77,7 +77,7 @@ class Material:
 
     def heads(self, specs: Sequence[HeadSpec], index: Index) -> list[Head]:
         """Fresh heads for training on the questions of `index`."""
-        steps = math.ceil(len(index) / self.config.batch_size) * self.config.epochs
+        steps = math.ceil(len(index) / (self.config.batch_size * self.config.accumulate)) * self.config.epochs
         dims = {source.name: source.dim for source in self.sources}
         classes = self.questions.targets.classes
         return [Head(spec, self.config, dims=dims, classes=classes, steps=steps, device=self.device) for spec in specs]

@@ -47,17 +47,23 @@ def train(
     Raises:
         JobFailed: a loss that is not finite, with the head's name.
     """
-    steps = math.ceil(len(index) / config.batch_size) * config.epochs
-    with (reporter or Silent()).task(label, steps, "batches") as task:
+    total = math.ceil(len(index) / config.batch_size) * config.epochs
+    with (reporter or Silent()).task(label, total, "batches") as task:
         for epoch in range(config.epochs):
             running = [head for head in heads if not head.finished]
             if not running:
                 break
             order = epoch_order(index, order_seed=config.order_seed, epoch=epoch)
+            group = config.batch_size * config.accumulate  # questions of one step
+            done = 0
             for batch in batches(reader, order, batch_size=config.batch_size):
                 target = target_of(batch, targets, config.loss, reader.device)
+                first = done // group * group
+                done += len(batch.index)
+                share = len(batch.index) / (min(first + group, len(order)) - first)
+                update = done % group == 0 or done == len(order)
                 for head in running:
-                    head.step(batch.features, target)
+                    head.step(batch.features, target, weight=share, update=update)
                 running = _without_failures(running, tolerant)
                 task.advance(1, epoch=epoch + 1, heads=len(running))
             for head in running:
