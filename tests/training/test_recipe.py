@@ -70,6 +70,15 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     assert fuse_config(str(file), {}).method == "ume"
 
 
+def test_facts_of_stores(tmp_path: Path) -> None:
+    assert compare_config("thesis-b", {}).facts == {"image": {"image_size": 384}}
+    assert fuse_config("thesis-a", {"method": "ume"}).facts == {"image": {"image_size": 384}}
+    file = tmp_path / "mine.toml"
+    file.write_text("[settings]\nfacts = {image = 384}\n")
+    with pytest.raises(UsageError, match="MODALITY"):
+        load_recipe(str(file))
+
+
 @pytest.mark.parametrize(
     "text", ["[settings", "[settings]\nepoch = 3\n", '[[figures]]\nmethod = "ume"\n', '[settings]\nout = "x"\n']
 )

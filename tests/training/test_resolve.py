@@ -13,6 +13,7 @@ import pytest
 
 from umecache.data.dataset import open_dataset
 from umecache.errors import UmecacheError, UsageError
+from umecache.stores import open_store
 from umecache.stores.errors import StoreIncomplete, StoreMismatch, StoreMissing
 from umecache.training.resolve import Source, find_sources
 
@@ -199,6 +200,13 @@ def test_a_store_of_the_other_modality_is_refused(world: Any) -> None:
     with pytest.raises(StoreMismatch, match="--text names a store of image features") as refused:
         find(world, text=str(world.image), image=str(world.image))
     assert refused.value.next.startswith("--image ")
+
+
+def test_stores_made_otherwise_than_the_recipe_says_are_refused(world: Any) -> None:
+    made = open_store(world.image / "train").manifest["recipe"]
+    find(world, **both(world), facts={"image": made})
+    with pytest.raises(StoreMismatch, match=r"image_size: .* in the store, 384 in the recipe.*umecache extract"):
+        find(world, **both(world), facts={"image": {"image_size": 384}})
 
 
 def test_splits_of_different_encoders_are_refused(world: Any, kit: Any, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ..
             text=text,
             image=image,
             features=config.features,
+            facts=config.facts,
             limit=config.limit,
             needed=modalities_of(config.methods),
         )

@@ -33,6 +33,7 @@ class TrainConfig:
 
     data: str | None = None  # a data folder, or a name under UMECACHE_HOME/data; None: vqa-v2
     features: Mapping[str, str] = field(default_factory=dict)  # modality name -> store, beside or instead of text/image
+    facts: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)  # modality -> what its stores must declare
     train_split: str = "train"
     eval_split: str = "val"
     limit: int | None = None  # the first N questions of each split, and their images

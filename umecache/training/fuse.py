@@ -50,6 +50,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             text=config.text,
             image=config.image,
             features=config.features,
+            facts=config.facts,
             limit=config.limit,
             needed=modalities_of((config.method,)),
         )

@@ -4,7 +4,8 @@
     umecache fuse --recipe ./mine.toml --method ume
 
 A recipe is a TOML file: `[settings]` holds fields of `CompareConfig` (flags given beside a recipe win over it),
-`[[figures]]` holds what the source reports, printed beside ours and always as the source's.
+`[settings.facts.image]` what the image stores must have been made with (such as `image_size`), `[[figures]]` what the
+source reports, printed beside ours and always as the source's.
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ def _read(name: str, document: Mapping[str, Any]) -> Recipe:
     known = {each.name for each in fields(CompareConfig)} - {"recipe", "out", "overwrite"}
     if unknown := sorted(set(settings) - known):
         raise ValueError(f"[settings] has {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    facts = settings.get("facts", {})
+    if not all(isinstance(each, dict) for each in (facts, *dict(facts).values())):
+        raise ValueError("[settings.facts.MODALITY] holds KEY = VALUE lines")
     for key, value in settings.items():
         if isinstance(value, list):
             settings[key] = tuple(value)

@@ -26,7 +26,7 @@ from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
 from umecache.extraction.reload import declaration
 from umecache.home import dataset_stores
-from umecache.stores import Store, open_store
+from umecache.stores import Store, diff_facts, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
 from umecache.training.targets import Index
 
@@ -87,6 +87,7 @@ def find_sources(
     text: str | None = None,
     image: str | None = None,
     features: Mapping[str, str] | None = None,
+    facts: Mapping[str, Mapping[str, Json]] | None = None,
     limit: int | None = None,
     needed: Sequence[str] = ("text", "image"),
 ) -> tuple[Source, ...]:
@@ -94,6 +95,9 @@ def find_sources(
 
     Text comes first, then image, then `features` in the order given. A store of text or image that is not said is
     looked for if it is `needed`; where `features` are said, none is.
+
+    Args:
+        facts: modality -> facts that the recipes of its stores must hold, such as {"image": {"image_size": 384}}.
 
     Raises:
         UsageError: several stores fit; the error lists them.
@@ -111,6 +115,7 @@ def find_sources(
         source = _open(name, ref, dataset, splits, limit)
         _check_modality(source)
         _check_recipes(source)
+        _check_facts(source, (facts or {}).get(name, {}))
         for split in splits:
             check_inputs(source, split)
         sources.append(source)
@@ -293,6 +298,20 @@ def _check_recipes(source: Source) -> None:
                 f"The {source.name} stores of {first!r} and {split!r} were made differently.",
                 why=f"They differ in: {', '.join(differing) or 'dim'}.",
                 next=f"umecache extract --model {source.model} --split {first},{split}",
+            )
+
+
+def _check_facts(source: Source, wanted: Mapping[str, Json]) -> None:
+    """The stores must have been made as the run's recipe says."""
+    for split, store in source.stores.items():
+        told = store.manifest.get("recipe") or {}
+        lines = diff_facts({key: told.get(key) for key in wanted}, wanted)
+        if lines:
+            words = "; ".join(lines).replace(" in the first", " in the store").replace("in the second", "in the recipe")
+            raise StoreMismatch(
+                f"The {source.name} store {source.paths[split]} is not what the recipe asks for.",
+                why=f"{words}.",
+                next=f"umecache extract --model {source.model} with these facts, or a recipe file of your own",
             )
 
 
