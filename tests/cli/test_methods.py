@@ -15,7 +15,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in document["methods"]] == list(METHODS)
     ume = next(entry for entry in document["methods"] if entry["name"] == "ume")
-    assert {"equation", "citation", "summary", "min_modalities", "uses", "control", "options"} < set(ume)
+    assert {"equation", "citation", "summary", "min_modalities", "uses", "control", "options", "cost"} < set(ume)
+    assert ume["cost"]["macs"].startswith("X D + 6 N D^2")
     assert {"name": "pairs", "default": "upper"}.items() <= ume["options"][2].items()
 
 
@@ -25,4 +26,5 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
     for entry in METHODS.values():
         assert entry.name in out
         assert entry.equation.split(",")[0] in out, "brackets in equations are no markup"
+    assert "D width, M modalities" in out
     assert "--method ./mine.py:Mine" in out

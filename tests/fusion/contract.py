@@ -5,6 +5,8 @@
         def make(self):
             return Mine                      # called as make(dims, **options)
 
+What a method may do without is said by overriding `limit`, `ordered` and `declared`.
+
 Shapes: B batch, T tokens of one modality, D width of its features, F width of the fused vector.
 """
 
@@ -16,12 +18,15 @@ from typing import ClassVar
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import nn
 
+from tests.fusion.measure import Batch, measure
+from umecache.errors import UsageError
 from umecache.fusion.base import Fusion
+from umecache.fusion.cost import Figures
 
 Make = Callable[..., Fusion]
-Batch = dict[str, tuple[Tensor, Tensor]]
+Declared = Callable[[Mapping[str, int], Mapping[str, int], int], Figures]
 
 
 def make_batch(dims: Mapping[str, int], lengths: list[dict[str, int]], *, seed: int = 0) -> Batch:
@@ -56,6 +61,22 @@ class FusionContract:
     def make(self) -> Make:
         """The method: called as make(dims, width=..., ...)."""
         raise NotImplementedError
+
+    @pytest.fixture
+    def limit(self) -> str | None:
+        """Why the method can't learn everything: "control", it leaves a modality out; "additive", its logits are a
+        sum over modalities."""
+        return None
+
+    @pytest.fixture
+    def ordered(self) -> bool:
+        """The order of a modality's tokens matters."""
+        return False
+
+    @pytest.fixture
+    def declared(self) -> Declared | None:
+        """What it says it costs: (dims, tokens of each modality, width) -> figures."""
+        return None
 
     def fusion(self, make: Make, dims: Mapping[str, int] | None = None, *, seed: int = 0, **options: object) -> Fusion:
         torch.manual_seed(seed)
@@ -125,6 +146,13 @@ class FusionContract:
         error = (f_BF.float() - expected_BF).norm() / expected_BF.norm()
         assert error < 0.05
 
+    def test_weights_in_bfloat16(self, make: Make) -> None:
+        fusion = self.fusion(make).bfloat16()
+        f_BF = fusion(make_batch(self.dims, self.lengths))
+        assert f_BF.isfinite().all()
+        f_BF.float().square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in fusion.parameters())
+
     def test_takes_half_precision_features(self, make: Make) -> None:
         fusion = self.fusion(make).eval()
         batch = make_batch(self.dims, self.lengths)
@@ -163,11 +191,69 @@ class FusionContract:
         assert fusion(bare).isfinite().all()
         torch.testing.assert_close(fusion(padded), fusion(bare), rtol=1e-5, atol=1e-6)
 
-    def test_three_modalities(self, make: Make) -> None:
+    def test_three_modalities(self, make: Make, limit: str | None) -> None:
+        """Fused, each of them seen; or refused in words."""
         dims = {**self.dims, "audio": 8}
-        fusion = self.fusion(make, dims)
-        f_BF = fusion(make_batch(dims, [{**sample, "audio": 4} for sample in self.lengths]))
+        try:
+            fusion = self.fusion(make, dims).eval()
+        except UsageError as refusal:
+            assert "2 modalities" in refusal.what
+            return
+        batch = make_batch(dims, [{**sample, "audio": 4} for sample in self.lengths])
+        f_BF = fusion(batch)
         assert f_BF.shape == (len(self.lengths), fusion.out_dim)
+        if limit != "control":
+            other = {**batch, "audio": (torch.randn_like(batch["audio"][0]), batch["audio"][1])}
+            assert not torch.allclose(fusion(other), f_BF)
+
+    def test_order_of_tokens(self, make: Make, ordered: bool) -> None:
+        """Positions are what the encoders put into the features; a method that looks at the order says so."""
+        fusion = self.fusion(make).eval()
+        batch = make_batch(self.dims, [{"text": 5, "image": 9}] * 3)
+        turned = {name: (tokens.flip(1), mask) for name, (tokens, mask) in batch.items()}
+        assert torch.allclose(fusion(turned), fusion(batch), rtol=1e-4, atol=1e-5) != ordered
+
+    @pytest.mark.parametrize(("width", "text", "image"), [(16, 3, 5), (32, 6, 2)])
+    def test_costs_what_it_declares(
+        self, make: Make, declared: Declared | None, width: int, text: int, image: int
+    ) -> None:
+        if declared is None:
+            return
+        tokens = {"text": text, "image": image}
+        torch.manual_seed(0)
+        fusion = make(self.dims, width=width)
+        found = measure(fusion, make_batch(self.dims, [tokens]), make_batch(self.dims, [tokens] * 3))
+        said = declared(self.dims, tokens, width)
+        assert (said.parameters, said.macs) == (found.parameters, found.macs)
+        assert said.memory == pytest.approx(found.memory, rel=0.05)
+
+    def test_learns_what_needs_both(self, make: Make, limit: str | None) -> None:
+        """A bit in the text and a bit in the image: which of the four cases is it, and do the bits differ? To a
+        control the first is a coin toss on one bit, the second on everything; to a sum over modalities the second is.
+        """
+        dims = {"text": 6, "image": 8}
+        batch = make_batch(dims, [{"text": 3, "image": 4}] * 256, seed=1)
+        bits_B2 = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(64, 1)
+        for modality, bit_B in zip(dims, bits_B2.T, strict=True):
+            batch[modality][0][:, :, 0] = 2.0 * bit_B[:, None] - 1
+            batch[modality][0][:, :, 1:] *= 0.3
+        case_B, differ_B = bits_B2 @ torch.tensor([2, 1]), bits_B2.sum(1) % 2
+        train, held_out = list(range(128)), list(range(128, 256))
+        fusion = self.fusion(make, dims)
+        head = nn.Linear(fusion.out_dim, 6)
+        optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
+        seen = pick(batch, train)
+        for _ in range(120):
+            optimizer.zero_grad()
+            case_B4, differ_B2 = head(fusion(seen)).split((4, 2), dim=1)
+            (F.cross_entropy(case_B4, case_B[train]) + F.cross_entropy(differ_B2, differ_B[train])).backward()
+            optimizer.step()
+        with torch.no_grad():
+            case_B4, differ_B2 = head(fusion.eval()(pick(batch, held_out))).split((4, 2), dim=1)
+        case = float((case_B4.argmax(1) == case_B[held_out]).float().mean())
+        differ = float((differ_B2.argmax(1) == differ_B[held_out]).float().mean())
+        assert (case < 0.65) if limit == "control" else (case > 0.95)
+        assert (differ < 0.7) if limit is not None else (differ > 0.95)
 
     def test_token_weights_sum_to_one(self, make: Make) -> None:
         weights = self.fusion(make).token_weights(make_batch(self.dims, self.lengths))

@@ -6,18 +6,50 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import nn
 
-from tests.fusion.contract import FusionContract, Make, make_batch, pick
+from tests.fusion.contract import Declared, FusionContract, Make
+from umecache.fusion.cost import figures
 from umecache.fusion.registry import METHODS, build_fusion
 
+ORDERED = {"evc", "ume", "ume-res"}
+"""Methods that look at the order of tokens, with their default options."""
+ADDITIVE: set[str] = set()
 
-class TestRegistered(FusionContract):
-    @pytest.fixture(params=sorted(METHODS))
-    def make(self, request: pytest.FixtureRequest) -> Make:
-        return partial(build_fusion, request.param)
+
+class Named(FusionContract):
+    """A registered method by name, with options: what the registry says about it is held against it."""
+
+    @pytest.fixture
+    def named(self) -> tuple[str, dict[str, object]]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def make(self, named: tuple[str, dict[str, object]]) -> Make:
+        name, options = named
+        return partial(build_fusion, name, **options)
+
+    @pytest.fixture
+    def limit(self, named: tuple[str, dict[str, object]]) -> str | None:
+        name, _ = named
+        return "control" if METHODS[name].control else "additive" if name in ADDITIVE else None
+
+    @pytest.fixture
+    def ordered(self, named: tuple[str, dict[str, object]]) -> bool:
+        name, options = named
+        return name in ORDERED and options.get("pairs", "upper") == "upper"
+
+    @pytest.fixture
+    def declared(self, named: tuple[str, dict[str, object]]) -> Declared | None:
+        name, options = named
+        if any(isinstance(value, str) and option != "pairs" for option, value in options.items()):
+            return None  # costs are declared for the defaults of options that are words
+        return lambda dims, tokens, width: figures(name, dims, tokens, width=width, **options)
+
+
+class TestRegistered(Named):
+    @pytest.fixture(params=METHODS)
+    def named(self, request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+        return request.param, {}
 
 
 VARIANTS = [
@@ -32,11 +64,10 @@ VARIANTS = [
 ]
 
 
-class TestOptions(FusionContract):
+class TestOptions(Named):
     @pytest.fixture(params=VARIANTS, ids=lambda v: f"{v[0]}-{'-'.join(map(str, v[1].values()))}")
-    def make(self, request: pytest.FixtureRequest) -> Make:
-        name, options = request.param
-        return partial(build_fusion, name, **options)
+    def named(self, request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
+        return request.param
 
 
 class TestOwn(FusionContract):
@@ -50,26 +81,3 @@ class TestOwn(FusionContract):
         assert len(code.strip().splitlines()) <= 20, "in 20 lines"
         (tmp_path / "mine.py").write_text(code)
         return partial(build_fusion, f"{tmp_path / 'mine.py'}:Mine")
-
-
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_learns_what_needs_both(name: str) -> None:
-    """The answer is the exclusive or of a bit in the text and a bit in the image: to a control it is chance."""
-    dims = {"text": 6, "image": 8}
-    batch = make_batch(dims, [{"text": 3, "image": 4}] * 256, seed=1)
-    bits_B2 = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(64, 1)  # no bit alone tells anything
-    for modality, bit_B in zip(dims, bits_B2.T, strict=True):
-        batch[modality][0][:, :, 0] = 2.0 * bit_B[:, None] - 1
-        batch[modality][0][:, :, 1:] *= 0.3
-    answer_B = bits_B2.sum(1) % 2
-    train, held_out = pick(batch, list(range(128))), pick(batch, list(range(128, 256)))
-    torch.manual_seed(0)
-    fusion = build_fusion(name, dims, width=16)
-    head = nn.Linear(fusion.out_dim, 2)
-    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
-    for _ in range(120):
-        optimizer.zero_grad()
-        F.cross_entropy(head(fusion(train)), answer_B[:128]).backward()
-        optimizer.step()
-    right = (head(fusion(held_out)).argmax(1) == answer_B[128:]).float().mean()
-    assert (right < 0.7) if METHODS[name].control else (right > 0.95)

@@ -12,6 +12,12 @@ import typer
 
 from umecache.cli.output import console, emit
 
+SYMBOLS = (
+    "Costs are without the classifier, multiply-adds (forward) and floats kept for the backward pass per question. "
+    "D width, M modalities, I their feature widths summed, N tokens, X tokens x feature width summed, S squared token "
+    "counts summed, P pairs, G tokens of the guide (text, else the first modality)."
+)
+
 
 def methods(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -22,6 +28,7 @@ def methods(
 
     umecache methods --json
     """
+    from umecache.fusion.costs import COSTS
     from umecache.fusion.registry import METHODS, offered_methods
 
     entries = [
@@ -33,6 +40,11 @@ def methods(
             "min_modalities": entry.min_modalities,
             "uses": list(entry.uses) if entry.uses is not None else None,
             "control": entry.control,
+            "cost": {
+                "parameters": str(COSTS[entry.name].parameters),
+                "macs": str(COSTS[entry.name].macs),
+                "memory": str(COSTS[entry.name].memory),
+            },
             "options": [
                 {"name": o.name, "default": o.default, "values": o.values, "help": o.help} for o in entry.options
             ],
@@ -53,6 +65,12 @@ def _words(entries: list[dict[str, Any]], others: list[dict[str, str]]) -> None:
         out.print(f"    [dim]{escape(entry['citation'])}[/dim]")
         options = ", ".join(f"{o['name']}={str(o['default']).lower()} ({o['values']})" for o in entry["options"])
         out.print(f"    options: {escape(options)}", soft_wrap=True)
+        cost = entry["cost"]
+        out.print(
+            f"    [dim]parameters {cost['parameters']} · multiply-adds {cost['macs']} · kept floats {cost['memory']}[/dim]",
+            soft_wrap=True,
+        )
     for other in others:
         out.print(f"[bold]{escape(other['name'])}[/bold]  from an installed package: {escape(other['target'])}")
-    out.print("\nSet an option with --method-arg NAME=VALUE; your own method is --method ./mine.py:Mine.")
+    out.print(f"\n{SYMBOLS}")
+    out.print("Set an option with --method-arg NAME=VALUE; your own method is --method ./mine.py:Mine.")
