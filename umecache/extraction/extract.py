@@ -21,7 +21,7 @@ from umecache.errors import DataError
 from umecache.extraction.config import ExtractConfig, ModelRequest, StoreSummary
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
-from umecache.extraction.inputs import Inputs, default_workers, digest_images, image_inputs, question_inputs
+from umecache.extraction.inputs import Inputs, cores, default_workers, digest_images, image_inputs, question_inputs
 from umecache.home import dataset_stores
 from umecache.reporting import Reporter, Silent
 from umecache.stores import Writer, open_store, open_writer, recipe8
@@ -100,8 +100,7 @@ def _extract_split(
     place: Place,
 ) -> StoreSummary:
     started = time.monotonic()
-    workers = config.workers or default_workers()
-    inputs = _inputs(split, encoder, reporter, place, workers)
+    inputs = _inputs(split, encoder, reporter, place, config.workers or cores() + 1)
     prepared, lengths = plan_lengths(encoder, inputs)
     recipe = {**encoder.recipe, "modality": encoder.modality, "dtype": config.dtype, "precision": config.precision}
     folder = store_folder(config, model, dataset, recipe)
@@ -179,7 +178,8 @@ def _encode_shards(
         device=place.device,
         batch_size=_batch_size(config, encoder, place),
         precision=config.precision,
-        workers=config.workers or default_workers(),
+        dtype=config.dtype,
+        workers=config.workers or default_workers(place.device),
     )
     done = Counter[str]()
     finished, total = writer.done, len(writer.plan.first)
@@ -189,14 +189,12 @@ def _encode_shards(
     try:
         with reporter.task(label, total, item) as task:
             task.advance(total * finished // max(writer.shards, 1))
-            for shard in writer.claim():
-                with shard:
 
-                    def told(count: int) -> None:
-                        done["records"] += count
-                        task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
+            def told(count: int) -> None:
+                done["records"] += count
+                task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
 
-                    machine.encode(shard, told)
+            machine.encode(writer.offers(), told)
     finally:
         machine.close()
     return done["records"]

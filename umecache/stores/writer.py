@@ -283,18 +283,27 @@ class Writer:
         Where others hold all that is left, waits until they finish or are gone. Each shard is to be used as a context
         manager; one that is not entered is given back.
         """
-        left = list(range(self.shards))
-        while not self.complete and (left := self._job.left(left)):
-            shard = self._next(left)
+        for shard in self.offers():
             if shard is None:
                 time.sleep(POLL)
                 continue
-            if self.notes:
-                self._job.work.note_origin(self._wanted["facts"].get("origin"))
             try:
                 yield shard
             finally:
                 shard.discard()
+
+    def offers(self) -> Iterator[ShardWriter | None]:
+        """`claim` without waiting, for pipelines: the next shard may be taken before the last is committed.
+
+        Yields None where all that is left is held, by others or by the caller; what is yielded is the caller's, to
+        use as a context manager or to `discard`.
+        """
+        left = list(range(self.shards))
+        while not self.complete and (left := self._job.left(left)):
+            shard = self._next(left)
+            if shard is not None and self.notes:
+                self._job.work.note_origin(self._wanted["facts"].get("origin"))
+            yield shard
 
     def _next(self, left: list[int]) -> ShardWriter | None:
         """The first of these shards that can be claimed."""
