@@ -155,6 +155,18 @@ def _travel_name(name: str) -> str:
     return f"{FILES}/{pure}"
 
 
+def begun_facts(path: str | Path) -> Mapping[str, Any] | None:
+    """The facts that the store at `path` was begun with, finished or not; None where there is none that can be read."""
+    root = Path(path)
+    try:
+        if is_sealed(root):
+            return read_manifest(root)
+        facts = Work(root).plan().get("facts") if Work(root).exists() else None
+    except (StoreDamaged, AttributeError):
+        return None  # whoever opens it will say so
+    return facts if isinstance(facts, Mapping) else None
+
+
 def _begun_shards(root: Path) -> list[int] | None:
     """How a store that is there is cut, so that a changed default never splits a half-written one."""
     try:
