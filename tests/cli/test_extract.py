@@ -119,21 +119,22 @@ def test_torchrun_joins_in(data: Path, tmp_path: Path) -> None:
     assert store["records"] == len(open_dataset(data).split("train").questions)
 
 
-STOPPED_IN_THE_THIRD_SHARD = """
-import os, signal
+STOPPED_AFTER_THE_SECOND_SHARD = """
+import os, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from umecache.cli.app import main
-from umecache.extraction.encode import ShardEncoder
+from umecache.stores.shard import ShardWriter
 
-encode, shards = ShardEncoder.encode, []
+commit, shards = ShardWriter._commit, []
 
-def interrupted(self, shard, told):
-    shards.append(shard)
-    if len(shards) == 3:
+def interrupted(self):
+    commit(self)
+    shards.append(self)
+    if len(shards) == 2:
         os.kill(os.getpid(), NUMBER)
-    encode(self, shard, told)
+        time.sleep(0.3)  # the main thread hears of it before this one goes on
 
-ShardEncoder.encode = interrupted
+ShardWriter._commit = interrupted
 main()
 """
 
@@ -142,7 +143,7 @@ main()
 def test_a_signal_leaves_one_line_and_what_was_finished(number: signal.Signals, data: Path, tmp_path: Path) -> None:
     argv = ["extract", "--model", "sample-image", "--data", str(data), "--split", "train", "--shard-records", "5"]
     argv += ["--store", str(tmp_path / "store")]
-    code = [sys.executable, "-c", STOPPED_IN_THE_THIRD_SHARD.replace("NUMBER", str(int(number))), *argv]
+    code = [sys.executable, "-c", STOPPED_AFTER_THE_SECOND_SHARD.replace("NUMBER", str(int(number))), *argv]
     done = subprocess.run(code, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

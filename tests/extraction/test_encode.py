@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 
 from umecache.encoders.base import Encoder, Prepared
 from umecache.errors import JobFailed, UnreadableInput
+from umecache.extraction import encode
+from umecache.extraction.ahead import AHEAD
 from umecache.extraction.config import Precision
 from umecache.extraction.encode import ShardEncoder
 from umecache.extraction.inputs import Inputs, content_digest
@@ -55,6 +59,7 @@ class Sink:
         self.records = records
         self.written: dict[int, np.ndarray[Any, Any]] = {}
         self.failed: dict[int, tuple[str, str | None]] = {}
+        self.state = "offered"
 
     def write(self, position: int, tokens: np.ndarray[Any, Any]) -> None:
         assert position not in self.written
@@ -62,6 +67,17 @@ class Sink:
 
     def fail(self, position: int, reason: str, file_sha256: str | None) -> None:
         self.failed[position] = (reason, file_sha256)
+
+    def __enter__(self) -> Sink:
+        assert self.state == "offered"
+        self.state = "open"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        assert self.state == "open"
+        if kind is None:
+            assert sorted([*self.written, *self.failed]) == sorted(self.records)
+        self.state = "committed" if kind is None else "dropped"
 
 
 TEXTS = ["bb", "a", "dddd", "ccc", "ee", "?"]
@@ -81,16 +97,20 @@ def _machine(encoder: Encoder, inputs: Inputs, texts: Sequence[str] = TEXTS, **c
         device=torch.device("cpu"),
         batch_size=changes.pop("batch_size", 2),
         precision=precision,
+        dtype=changes.pop("dtype", "float32"),
         workers=2,
     )
 
 
-def _run(machine: ShardEncoder, sink: Sink) -> list[int]:
+def _run(machine: ShardEncoder, *sinks: Sink | None) -> list[int]:
     told: list[int] = []
+    before = set(threading.enumerate())
     try:
-        machine.encode(sink, told.append)
+        machine.encode(iter(sinks), told.append)
     finally:
         machine.close()
+        assert set(threading.enumerate()) <= before, "a thread was left behind"
+    assert all(sink is None or sink.state == "committed" for sink in sinks)
     return told
 
 
@@ -163,3 +183,145 @@ def test_an_error_of_the_store_stops_the_job() -> None:
 
     with pytest.raises(OSError, match="No space left"):
         _run(_machine(Letters(), _inputs()), Full(range(3)))
+
+
+def test_shards_follow_each_other_and_each_is_committed_once() -> None:
+    sinks = [Sink([0, 1, 2]), Sink([3]), Sink([4, 5])]
+    told = _run(_machine(Letters(), _inputs()), *sinks)
+    assert told == [2, 1, 1, 2]
+    assert [sorted([*sink.written, *sink.failed]) for sink in sinks] == [[0, 1, 2], [3], [4, 5]]
+
+
+def test_the_next_shard_is_read_while_the_last_is_committed() -> None:
+    encoded_two = threading.Event()
+
+    class Slow(Sink):
+        def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+            assert encoded_two.wait(10), "the encoder waited for a commit"
+            super().__exit__(kind, error, trace)
+
+    class Telling(Letters):
+        def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
+            if len(self.batches) == 1:
+                encoded_two.set()
+            return super().encode(batch)
+
+    _run(_machine(Telling(), _inputs()), Slow([0]), Sink([1]))
+
+
+def test_while_no_shard_is_free_what_is_held_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "POLL", 0.01)
+    first, second = Sink([0]), Sink([1])
+
+    def offers() -> Iterator[Sink | None]:
+        yield first
+        while first.state != "committed":  # as a store offers nothing while the last shards are under way
+            yield None
+        yield second
+
+    machine = _machine(Letters(), _inputs())
+    machine.encode(offers(), lambda _: None)
+    machine.close()
+    assert second.state == "committed"
+
+
+@pytest.mark.parametrize("where", ["encode", "write", "enter", "offer", "commit"])
+def test_an_error_anywhere_drops_what_is_open_and_leaves_no_thread(where: str) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(*_: Any) -> Any:
+        raise Stop
+
+    letters, bad, after = Letters(), Sink([0, 1, 2, 3]), Sink([4])
+    if where == "encode":
+        letters.encode = stop  # type: ignore[method-assign]
+    elif where == "write":
+        bad.write = stop  # type: ignore[method-assign]
+
+    class Hard(Sink):
+        def __enter__(self) -> Sink:
+            super().__enter__()
+            return self if where != "enter" else stop()
+
+        def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+            if where == "commit" and kind is None:
+                stop()
+            super().__exit__(kind, error, trace)
+
+    sinks = [Hard([0, 1, 2, 3]) if where in ("enter", "commit") else bad, after]
+
+    def offers() -> Iterator[Sink]:
+        yield sinks[0]
+        if where == "offer":
+            stop()
+        yield sinks[1]
+
+    before = set(threading.enumerate())
+    machine = _machine(letters, _inputs())
+    with pytest.raises(Stop):
+        machine.encode(offers(), lambda _: None)
+    assert set(threading.enumerate()) <= before
+    assert sinks[0].state == "dropped"
+    assert after.state in ("offered", "dropped")
+
+
+def test_a_stop_while_the_encoder_waits_is_not_lost() -> None:
+    """Ctrl-C and SIGTERM are raised in the main thread, wherever that stands."""
+    inputs = _inputs()
+
+    def told(_: int) -> None:
+        raise KeyboardInterrupt
+
+    sink = Sink(range(5))
+    machine = _machine(Letters(), inputs)
+    with pytest.raises(KeyboardInterrupt):
+        machine.encode([sink], told)
+    assert sink.state == "dropped"
+
+
+def test_reading_ahead_is_bounded() -> None:
+    read: list[int] = []
+    inputs = _inputs("abcdefghijklmnopqrstuvwxyz")
+    letters, lead = Letters(), []
+
+    def counted(position: int) -> str:
+        read.append(position)
+        return inputs.read(position)  # type: ignore[return-value]
+
+    def slow(batch: Mapping[str, Tensor]) -> Tensor:
+        time.sleep(0.02)
+        lead.append(len(read) - sum(letters.batches))
+        return Letters.encode(letters, batch)
+
+    letters.encode = slow  # type: ignore[method-assign]
+    texts = "abcdefghijklmnopqrstuvwxyz"
+    machine = _machine(letters, Inputs(inputs.ids, inputs.digests, counted), texts, batch_size=1)
+    _run(machine, Sink(range(len(texts))))
+    assert 2 <= max(lead) <= AHEAD + 2
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("float16", np.float16), ("bfloat16", np.float32), ("int8", np.float32)])
+def test_float16_is_cast_on_the_device_and_the_rest_by_the_store(dtype: str, kept: type) -> None:
+    sink = Sink(range(2))
+    _run(_machine(Letters(), _inputs(), dtype=dtype), sink)
+    assert sink.written[0].dtype == kept
+    assert "".join(map(chr, sink.written[0][:, 0].astype(int))) == "bb"
+
+
+def test_what_float16_cannot_hold_is_refused_with_advice() -> None:
+    class Large(Letters):
+        def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
+            return super().encode(batch) * 1000
+
+    with pytest.raises(JobFailed, match=r"input 101 reach 97000, which float16") as caught:
+        _run(_machine(Large(), _inputs(), dtype="float16"), Sink([1]))
+    assert "--dtype bfloat16" in caught.value.next
+    _run(_machine(Large(), _inputs(), dtype="bfloat16"), Sink([1]))
+
+
+def test_the_shares_of_time_are_those_of_the_main_thread() -> None:
+    machine = _machine(Letters(), _inputs())
+    _run(machine, Sink(range(6)))
+    assert sum(machine.shares.fractions().values()) == pytest.approx(1)
+    assert machine.shares.seconds["encode"] > 0

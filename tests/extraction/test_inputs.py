@@ -6,16 +6,19 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from umecache.data.dataset import Split, open_dataset
 from umecache.data.sample import write_sample
 from umecache.errors import UnreadableInput
+from umecache.extraction import inputs as inputs_module
 from umecache.extraction.inputs import (
     MISSING,
     by_length,
     content_digest,
+    cores,
     default_workers,
     digest_images,
     image_inputs,
@@ -83,5 +86,9 @@ def test_batches_cover_a_shard_once_with_like_lengths(lengths: list[int], batch_
     assert by_length(positions[::-1], lengths, batch_size) == batches
 
 
-def test_some_workers() -> None:
-    assert default_workers() >= 2
+def test_readers_leave_the_cpu_to_an_encoder_that_runs_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_module.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (default_workers(torch.device("cpu")), default_workers(torch.device("cuda"))) == (4, 9)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # processes on this machine share its cores
+    assert (cores(), default_workers(torch.device("cpu")), default_workers(torch.device("cuda"))) == (2, 1, 3)

@@ -224,3 +224,20 @@ def test_the_index_is_written_anew_on_request(tmp_path: Path, toy: Toy) -> None:
         fill(shard, toy)
     writer.seal()
     assert tree(tmp_path / "s") == before
+
+
+def test_offers_never_wait_and_several_shards_may_be_held(tmp_path: Path, toy: Toy) -> None:
+    writer = begin(tmp_path / "s", toy)
+    offers = writer.offers()
+    held = [shard for shard in (next(offers) for _ in range(writer.shards)) if shard is not None]
+    assert [shard.index for shard in held] == list(range(writer.shards))
+    assert next(offers) is None, "all that is left is ours"
+    held[0].discard()
+    again = next(offers)
+    assert again is not None
+    assert again.index == 0
+    for shard in [again, *held[1:]]:
+        fill(shard, toy)
+    assert list(offers) == []
+    writer.seal()
+    assert tree(tmp_path / "s") == (write(tmp_path / "t", toy), tree(tmp_path / "t"))[1]

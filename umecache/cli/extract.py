@@ -45,6 +45,10 @@ def extract(
     workers: Annotated[int | None, typer.Option(help="Threads that read and decode.")] = None,
     shard_records: Annotated[int | None, typer.Option(help="Records in one shard.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the encoder; needs a C++ compiler.")] = False,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Memory format of convolutions: often faster on GPUs.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if an input could not be read.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
@@ -94,6 +98,8 @@ def extract(
         limit=limit,
         device=devices,
         workers=workers,
+        compile=compile_,
+        channels_last=channels_last,
     )
     summaries = _run(config, json=json)
     if summaries is None:

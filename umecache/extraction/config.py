@@ -37,6 +37,8 @@ class ExtractConfig:
     limit: int | None = None  # the first N questions of each split, and their images
     device: str = "auto"
     workers: int | None = None  # threads that read and decode; None: by cores
+    compile: bool = False  # torch.compile the encoder
+    channels_last: bool = False  # memory format of convolutions: often faster on GPUs and newer CPUs
 
     def __post_init__(self) -> None:
         if not self.models:

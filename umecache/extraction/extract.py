@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from umecache.data.dataset import Dataset, Split, open_dataset
@@ -21,13 +21,13 @@ from umecache.errors import DataError
 from umecache.extraction.config import ExtractConfig, ModelRequest, StoreSummary
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
-from umecache.extraction.inputs import Inputs, default_workers, digest_images, image_inputs, question_inputs
+from umecache.extraction.inputs import Inputs, cores, default_workers, digest_images, image_inputs, question_inputs
+from umecache.extraction.tuning import batch_size, store_origin, tune
 from umecache.home import dataset_stores
 from umecache.reporting import Reporter, Silent
 from umecache.stores import Writer, open_store, open_writer, recipe8
 
 DEFAULT_SPLITS = ("train", "val")
-BATCH_SIZES = {("cpu", "text"): 64, ("cpu", "image"): 16, ("cuda", "text"): 256, ("cuda", "image"): 64}
 SHARD_BYTES = 64 << 20  # what a process that dies may lose: about half a minute of a large encoder on one GPU
 TOKENIZE = 4096  # texts that are tokenized at a time
 
@@ -46,8 +46,9 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
     summaries = []
     for model in config.models:
         encoder = load_encoder(model.name, model.options, _context(model, dataset, config, reporter)).to(place.device)
+        tuned = tune(encoder, config)
         for split in loaded.values():
-            summaries.append(_extract_split(config, model, encoder, dataset, split, reporter, place))
+            summaries.append(_extract_split(config, model, encoder, tuned, dataset, split, reporter, place))
     return summaries
 
 
@@ -94,28 +95,25 @@ def _extract_split(
     config: ExtractConfig,
     model: ModelRequest,
     encoder: Encoder,
+    tuned: Mapping[str, Json],
     dataset: Dataset,
     split: Split,
     reporter: Reporter,
     place: Place,
 ) -> StoreSummary:
     started = time.monotonic()
-    workers = config.workers or default_workers()
-    inputs = _inputs(split, encoder, reporter, place, workers)
+    inputs = _inputs(split, encoder, reporter, place, config.workers or cores() + 1)
     prepared, lengths = plan_lengths(encoder, inputs)
     recipe = {**encoder.recipe, "modality": encoder.modality, "dtype": config.dtype, "precision": config.precision}
     folder = store_folder(config, model, dataset, recipe)
+    size = batch_size(config, encoder, place.device, folder / split.name)
     writer = open_writer(
         folder / split.name,
         manifest={
             "model": model.name,
             "modality": encoder.modality,
             "recipe": recipe,
-            "origin": {
-                **encoder.origin,
-                "model_args": dict(model.options.model_args),  # so that the encoder can be made again
-                "batch_size": _batch_size(config, encoder, place),
-            },
+            "origin": store_origin(encoder, model.options.model_args, tuned, size),
             "dataset": {"name": dataset.name, "split": split.name, "limit": config.limit},
             "grid": _grid(encoder),
         },
@@ -135,7 +133,7 @@ def _extract_split(
     if writer.complete:
         reporter.say(f"{label}: complete, nothing to do ({folder / split.name})")
     else:
-        encoded = _encode_shards(config, encoder, inputs, lengths, prepared, writer, label, reporter, place)
+        encoded = _encode_shards(config, encoder, inputs, lengths, prepared, writer, size, label, reporter, place)
         writer.seal()
     return _summary(folder / split.name, model, split, config, started, encoded)
 
@@ -171,6 +169,7 @@ def _encode_shards(
     lengths: list[int],
     prepared: dict[int, Prepared],
     writer: Writer,
+    size: int,
     label: str,
     reporter: Reporter,
     place: Place,
@@ -181,11 +180,13 @@ def _encode_shards(
         lengths,
         prepared=prepared,
         device=place.device,
-        batch_size=_batch_size(config, encoder, place),
+        batch_size=size,
         precision=config.precision,
-        workers=config.workers or default_workers(),
+        dtype=config.dtype,
+        workers=config.workers or default_workers(place.device),
     )
     done = Counter[str]()
+    started = time.monotonic()
     finished, total = writer.done, len(writer.plan.first)
     if finished:
         reporter.say(f"{label}: {finished} of {writer.shards} shards were finished before; going on from there")
@@ -193,22 +194,19 @@ def _encode_shards(
     try:
         with reporter.task(label, total, item) as task:
             task.advance(total * finished // max(writer.shards, 1))
-            for shard in writer.claim():
-                with shard:
 
-                    def told(count: int) -> None:
-                        done["records"] += count
-                        task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
+            def told(count: int) -> None:
+                done["records"] += count
+                task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
 
-                    machine.encode(shard, told)
+            machine.encode(writer.offers(), told)
     finally:
         machine.close()
+    seconds = time.monotonic() - started
+    reporter.say(f"{label}: {done['records']:,} {item} encoded in {seconds:,.0f} s; {machine.shares.words()}")
+    if hint := machine.shares.hint():
+        reporter.say(hint)
     return done["records"]
-
-
-def _batch_size(config: ExtractConfig, encoder: Encoder, place: Place) -> int:
-    kind = "cuda" if place.device.type == "cuda" else "cpu"
-    return config.batch_size or BATCH_SIZES[kind, encoder.modality]
 
 
 def _grid(encoder: Encoder) -> dict[str, Json] | None:

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from umecache.data.dataset import Split
 from umecache.errors import UnreadableInput
 from umecache.reporting import Reporter
@@ -85,9 +87,20 @@ def image_inputs(split: Split, outcomes: Sequence[str]) -> Inputs:
     return Inputs(split.image_ids, digests, read, failures)
 
 
-def default_workers() -> int:
-    """Threads that read and decode: the cores this process may use, and one more to wait for the disk."""
-    return min(32, len(os.sched_getaffinity(0)) + 1) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+def cores() -> int:
+    """This process's share of the cores that it may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def default_workers(device: torch.device) -> int:
+    """Threads that read and decode beside the encoder.
+
+    Beside a GPU: every core of this process, and one more to wait for the disk. On the CPU the encoder's own threads
+    want the cores, and one that is taken from them holds up the others at the end of each operation; reading is the
+    smaller work by far, so half as many threads do it.
+    """
+    return max(1, cores() // 2) if device.type == "cpu" else min(32, cores() + 1)
 
 
 def content_digest(item: str | bytes) -> str:

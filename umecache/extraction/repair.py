@@ -17,10 +17,12 @@ import numpy as np
 
 from umecache.data.dataset import Split, open_dataset
 from umecache.errors import DataError, UnreadableInput
+from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
 from umecache.extraction.inputs import Inputs, content_digest, default_workers, image_inputs, question_inputs
 from umecache.extraction.reload import declaration, reload_encoder
+from umecache.extraction.tuning import batch_size, tune
 from umecache.reporting import Reporter, Silent
 from umecache.stores import Store, open_writer
 from umecache.stores.commit import CHECKSUMS
@@ -81,18 +83,15 @@ def repair(
         found = examine(path, verified.shards)
     root = found.store.path
     listed = (root / CHECKSUMS).read_bytes() if (root / CHECKSUMS).is_file() else None
-    machine = _machine(found, data, weights, place, reporter) if len(found.shards) else None
-    records = 0
+    machine = _machine(found, data, weights, place) if len(found.shards) else None
+    records = sum(len(found.plan.shard(k)) for k in found.shards)
     try:
         writer = open_writer(root, **found.arguments, redo=found.shards)
         with reporter.task(
             f"repair {root.name}", sum(len(found.plan.shard(k)) for k in found.shards), "records"
         ) as task:
-            for shard in writer.claim():
-                assert machine is not None, "only damaged shards are open"
-                with shard:
-                    machine.encode(shard, task.advance)
-                    records += len(shard.records)
+            if machine is not None:
+                machine.encode(writer.offers(), task.advance)
         writer.seal()
     finally:
         if machine is not None:
@@ -101,23 +100,30 @@ def repair(
     return Repaired(root, sound=False, shards=tuple(found.shards), records=records, same_bytes=same)
 
 
-def _machine(
-    found: Repairable, data: str | None, weights: str | None, place: Place, reporter: Reporter
-) -> ShardEncoder:
+def _machine(found: Repairable, data: str | None, weights: str | None, place: Place) -> ShardEncoder:
     """The encoder over the store's own inputs, checked."""
     manifest = found.store.manifest
     inputs = _inputs(found, data)
     encoder = reload_encoder(declaration(found.store), weights=weights, store=found.store.path).to(place.device)
-    batch_size = manifest["origin"].get("batch_size") if isinstance(manifest["origin"], Mapping) else None
+    origin = manifest["origin"] if isinstance(manifest["origin"], Mapping) else {}
+    # Run as it was run then, so that the bytes come out the same.
+    config = ExtractConfig(
+        models=(ModelRequest(name=encoder.name),),
+        batch_size=origin.get("batch_size"),
+        channels_last=origin.get("memory_format") == "channels_last",
+        compile=bool(origin.get("compiled")),
+    )
+    tune(encoder, config)
     return ShardEncoder(
         encoder,
         inputs,
         found.arguments["lengths"].tolist(),
         prepared={},
         device=place.device,
-        batch_size=int(batch_size or 1),
+        batch_size=batch_size(config, encoder, place.device),
         precision=manifest["recipe"].get("precision", "float32"),
-        workers=default_workers(),
+        dtype=found.store.dtype,
+        workers=default_workers(place.device),
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from umecache.stores.fingerprint import diff_facts, fingerprint, recipe8, recipe_hash
     from umecache.stores.reader import Store, open_store
     from umecache.stores.shard import ShardWriter
-    from umecache.stores.writer import Writer, open_writer
+    from umecache.stores.writer import Writer, begun_facts, open_writer
 
 _HOME = {
     "StoreDamaged": "errors",
@@ -45,6 +45,7 @@ _HOME = {
     "open_store": "reader",
     "ShardWriter": "shard",
     "Writer": "writer",
+    "begun_facts": "writer",
     "open_writer": "writer",
 }
 
@@ -59,6 +60,7 @@ __all__ = [
     "StoreWriteFailed",
     "UnknownId",
     "Writer",
+    "begun_facts",
     "diff_facts",
     "fingerprint",
     "open_store",

@@ -155,6 +155,18 @@ def _travel_name(name: str) -> str:
     return f"{FILES}/{pure}"
 
 
+def begun_facts(path: str | Path) -> Mapping[str, Any] | None:
+    """The facts that the store at `path` was begun with, finished or not; None where there is none that can be read."""
+    root = Path(path)
+    try:
+        if is_sealed(root):
+            return read_manifest(root)
+        facts = Work(root).plan().get("facts") if Work(root).exists() else None
+    except (StoreDamaged, AttributeError):
+        return None  # whoever opens it will say so
+    return facts if isinstance(facts, Mapping) else None
+
+
 def _begun_shards(root: Path) -> list[int] | None:
     """How a store that is there is cut, so that a changed default never splits a half-written one."""
     try:
@@ -283,18 +295,27 @@ class Writer:
         Where others hold all that is left, waits until they finish or are gone. Each shard is to be used as a context
         manager; one that is not entered is given back.
         """
-        left = list(range(self.shards))
-        while not self.complete and (left := self._job.left(left)):
-            shard = self._next(left)
+        for shard in self.offers():
             if shard is None:
                 time.sleep(POLL)
                 continue
-            if self.notes:
-                self._job.work.note_origin(self._wanted["facts"].get("origin"))
             try:
                 yield shard
             finally:
                 shard.discard()
+
+    def offers(self) -> Iterator[ShardWriter | None]:
+        """`claim` without waiting, for pipelines: the next shard may be taken before the last is committed.
+
+        Yields None where all that is left is held, by others or by the caller; what is yielded is the caller's, to
+        use as a context manager or to `discard`.
+        """
+        left = list(range(self.shards))
+        while not self.complete and (left := self._job.left(left)):
+            shard = self._next(left)
+            if shard is not None and self.notes:
+                self._job.work.note_origin(self._wanted["facts"].get("origin"))
+            yield shard
 
     def _next(self, left: list[int]) -> ShardWriter | None:
         """The first of these shards that can be claimed."""

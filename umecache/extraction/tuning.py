@@ -1,0 +1,79 @@
+"""How an encoder is run: batch size, memory format, compilation. None of it is in the recipe.
+
+What is chosen is noted in the store's `origin`: it may move the last bits of a value, as another machine may.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from umecache.encoders.base import Encoder, Json, Prepared
+from umecache.errors import UsageError
+from umecache.extraction.config import ExtractConfig
+from umecache.stores import begun_facts
+
+BATCH_SIZES = {("cpu", "text"): 64, ("cpu", "image"): 16, ("cuda", "text"): 256, ("cuda", "image"): 64}
+
+
+def batch_size(config: ExtractConfig, encoder: Encoder, device: torch.device, store: Path | None = None) -> int:
+    """Records of one batch: as asked; else as the store was begun with, so that a run that goes on elsewhere makes the
+    same batches; else by device and modality, from where it is halved when memory runs out.
+    """
+    if config.batch_size is not None:
+        return config.batch_size
+    begun = None if store is None else begun_facts(store)
+    origin = None if begun is None else begun.get("origin")
+    size = origin.get("batch_size") if isinstance(origin, Mapping) else None
+    if type(size) is int and size > 0:
+        return size
+    return BATCH_SIZES["cuda" if device.type == "cuda" else "cpu", encoder.modality]
+
+
+def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
+    """Lay out and compile the network as asked; returns what the store's `origin` says of it.
+
+    Raises:
+        UsageError: torch.compile does not work here.
+    """
+    facts: dict[str, Json] = {}
+    if config.channels_last:
+        encoder.module.to(memory_format=torch.channels_last)
+        facts["memory_format"] = "channels_last"
+    if config.compile:
+        # Texts come in every length: one graph for all of them instead of one each.
+        encoder.module.compile(dynamic=True if encoder.modality == "text" else None)
+        facts["compiled"] = True
+        try:
+            device = next(encoder.module.parameters()).device
+            batch = encoder.collate([example(encoder)] * 2)
+            with torch.inference_mode():
+                encoder.encode({name: tensor.to(device) for name, tensor in batch.items()})
+        except Exception as error:  # each backend of torch.compile fails in its own way
+            raise UsageError(
+                f"torch.compile does not work for {encoder.name} here.",
+                why=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
+                next="leave out --compile",
+            ) from error
+    return facts
+
+
+def example(encoder: Encoder) -> Prepared:
+    """A made-up input, for a first run."""
+    if encoder.modality == "text":
+        return encoder.prepare("what is it?")
+    data = io.BytesIO()
+    Image.new("RGB", (640, 480), (90, 120, 150)).save(data, "PNG")
+    return encoder.prepare(data.getvalue())
+
+
+def store_origin(
+    encoder: Encoder, model_args: Mapping[str, Json], tuned: Mapping[str, Json], size: int
+) -> dict[str, Any]:
+    """The `origin` of a store: the encoder's own, what it takes to make it again, and how it is run."""
+    return {**encoder.origin, "model_args": dict(model_args), **tuned, "batch_size": size}
