@@ -34,7 +34,7 @@ from umecache.fusion.pairs import pair_pool
 
 CASES = {"small": (64, 61, 256), "large": (1, 597, 768), "large-16": (16, 597, 768)}  # B, N, D
 SWEEP = tuple((1, n, 256) for n in (64, 128, 256, 512, 1024, 2048, 4096))
-FASTEST_FIRST = ("cpu", "tiled", "compile", "eager")
+FASTEST_FIRST = ("triton", "cpu", "tiled", "compile", "eager")
 
 
 def eager(a_BND: Tensor, b_BND: Tensor, c_BND: Tensor, mask_BN: Tensor, w_D: Tensor | None, bias: Tensor) -> Tensor:
@@ -179,7 +179,8 @@ def main() -> None:
     if arguments.tiny or arguments.sweep:
         cases = {f"N={n}": (b, n, d) for b, n, d in (SWEEP if arguments.sweep else ((2, 9, 16),))}
     wanted = arguments.impls.split(",")
-    impls = [i for i in FASTEST_FIRST if i in wanted and not (i == "cpu" and arguments.device != "cpu")]
+    elsewhere = "triton" if arguments.device == "cpu" else "cpu"
+    impls = [i for i in FASTEST_FIRST if i in wanted and i != elsewhere]
     if arguments.sweep:
         impls = [i for i in impls if i in ("cpu", "tiled")]
     rows = []

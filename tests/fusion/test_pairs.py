@@ -244,8 +244,8 @@ def test_which_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
         implementation(cpu, torch.float64, "cpu")
     monkeypatch.setenv("UMECACHE_PAIRS", "tiled")
     assert implementation(cpu, torch.float32)[0] == "tiled"
-    monkeypatch.setenv("UMECACHE_PAIRS", "triton")
-    with pytest.raises(UsageError, match="triton"):
+    monkeypatch.setenv("UMECACHE_PAIRS", "vulkan")
+    with pytest.raises(UsageError, match="vulkan"):
         implementation(cpu, torch.float32)
     monkeypatch.delenv("UMECACHE_PAIRS")
     monkeypatch.setattr(pairs_cpu, "status", lambda: pairs_cpu.KernelStatus(False, "no C compiler found"))

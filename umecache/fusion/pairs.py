@@ -5,15 +5,17 @@
 
 AWS weights are a = softmax over pairs(e), e_ij = tanh(w . p_ij + b) or, with `aws_logit="linear"`, w . p_ij + b.
 
-Two implementations, one result: "cpu", a vectorised C kernel that is compiled on first use (`pairs_cpu.py`), and
-"tiled", plain PyTorch for any device and dtype (`pairs_tiled.py`). The first is taken where it can run;
-`implementation` tells which one, and why. `impl=` or the environment variable UMECACHE_PAIRS asks for one by name.
+Three implementations, one result: "cpu", a vectorised C kernel that is compiled on first use (`pairs_cpu.py`); "tiled",
+plain PyTorch for any device and dtype (`pairs_tiled.py`); and "triton", a fused kernel for NVIDIA GPUs, opt-in until it
+has passed its checks on a real card (`pairs_triton.py`). `implementation` tells which one is taken, and why. `impl=` or
+the environment variable UMECACHE_PAIRS asks for one by name.
 
 Shapes: B batch, N tokens of all modalities, D width.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ from umecache.fusion.pairs_tiled import PairSpec
 PAIRS = ("upper", "all", "cross")
 ACTIVATIONS = ("tanh", "tanh2")
 AWS_LOGITS = ("tanh", "linear")
-IMPLS = ("auto", "cpu", "tiled")
+IMPLS = ("auto", "cpu", "tiled", "triton")
 
 
 def pair_spec(
@@ -67,6 +69,10 @@ def implementation(device: torch.device, dtype: torch.dtype, impl: str | None = 
         )
     if asked == "tiled":
         return "tiled", "asked for"
+    if asked == "triton":
+        if why := _triton().unfit(device, dtype):
+            raise UsageError("The Triton kernel can't run here.", why=f"{why}.", next="UMECACHE_PAIRS=auto")
+        return "triton", "asked for"
     if device.type != "cpu":
         unfit = f"the kernel runs on the CPU, the tensors are on {device.type}"
     elif dtype not in pairs_cpu.DTYPES:
@@ -79,6 +85,11 @@ def implementation(device: torch.device, dtype: torch.dtype, impl: str | None = 
     if asked == "cpu":
         raise UsageError("The pair kernel can't run here.", why=unfit + ".", next="UMECACHE_PAIRS=tiled")
     return "tiled", unfit
+
+
+def _triton() -> Any:
+    """Imported when asked for: Triton takes a second to load, and few machines have a use for it."""
+    return importlib.import_module("umecache.fusion.pairs_triton")
 
 
 class _PairPool(torch.autograd.Function):
@@ -147,7 +158,7 @@ def pair_pool(
         groups_N: modality of each token; "cross" needs it.
         activation: "tanh", or "tanh2" = tanh(x ln 2).
         aws_logit: "tanh" bounds the logits, so that two weights differ by e^2 at most; "linear" doesn't.
-        impl: "cpu", "tiled" or None: whichever is faster here.
+        impl: "cpu", "tiled", "triton" or None: whichever is faster here.
 
     Raises:
         UsageError: an option is none of its values.
@@ -155,7 +166,7 @@ def pair_pool(
     spec = pair_spec(pairs, aws_logit, groups_N, a_BND.shape[1])
     a_BND, b_BND, c_BND = fold_activation(a_BND, b_BND, c_BND, activation)
     name, _ = implementation(a_BND.device, a_BND.dtype, impl)
-    module = pairs_cpu if name == "cpu" else pairs_tiled
+    module = {"cpu": pairs_cpu, "tiled": pairs_tiled}.get(name) or _triton()
     w_BD = bias_B = None
     if w_D is not None:
         batch, _, width = a_BND.shape
