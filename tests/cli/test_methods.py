@@ -26,5 +26,5 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
     for entry in METHODS.values():
         assert entry.name in out
         assert entry.equation.split(",")[0] in out, "brackets in equations are no markup"
-    assert "D width, M modalities" in out
+    assert "D width, M" in out
     assert "--method ./mine.py:Mine" in out

@@ -11,9 +11,9 @@ from tests.fusion.contract import Declared, FusionContract, Make
 from umecache.fusion.cost import figures
 from umecache.fusion.registry import METHODS, build_fusion
 
-ORDERED = {"evc", "ume", "ume-res"}
+ORDERED = {"evc", "ume", "ume-res", "lstm-q-norm-i", "simple-pair", "uat"}
 """Methods that look at the order of tokens, with their default options."""
-ADDITIVE: set[str] = set()
+ADDITIVE = {"late-mean", "late-weighted"}
 
 
 class Named(FusionContract):
@@ -36,7 +36,7 @@ class Named(FusionContract):
     @pytest.fixture
     def ordered(self, named: tuple[str, dict[str, object]]) -> bool:
         name, options = named
-        return name in ORDERED and options.get("pairs", "upper") == "upper"
+        return name in ORDERED and options.get("pairs", "upper") == "upper" and options.get("text_state") != "mean"
 
     @pytest.fixture
     def declared(self, named: tuple[str, dict[str, object]]) -> Declared | None:

@@ -38,6 +38,7 @@ def methods(
             "equation": entry.equation,
             "citation": entry.citation,
             "min_modalities": entry.min_modalities,
+            "max_modalities": entry.max_modalities,
             "uses": list(entry.uses) if entry.uses is not None else None,
             "control": entry.control,
             "cost": {

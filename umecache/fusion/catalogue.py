@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -26,6 +26,7 @@ class MethodEntry:
     Attributes:
         target: "module:Class".
         min_modalities: fewer make no sense.
+        max_modalities: more can't be joined; None: any number.
         uses: the modalities it looks at; None: all that are given.
         control: True for methods that leave a modality out on purpose, to measure what the others bring.
     """
@@ -39,6 +40,7 @@ class MethodEntry:
     min_modalities: int = 1
     uses: tuple[str, ...] | None = None
     control: bool = False
+    max_modalities: int | None = None
 
 
 WIDTH = Option("width", 256, "int >= 1", "width of projections and of the fused vector")
@@ -52,8 +54,19 @@ AWS_LOGIT = Option(
     "aws_logit", "tanh", "tanh | linear", "bounded logits stay near uniform; linear ones may concentrate"
 )
 
+RANK = Option("rank", 5, "int >= 1", "terms of the sum of products")
+MANY_HEADS = Option("heads", 4, "int, divides width", "attention heads")
+EXPAND = Option("expand", 2, "int >= 1", "width of the feed-forward map over the tokens' (papers: 4)")
+
+LAYERS = Option("layers", 2, "int >= 1", "layers of attention")
+TEXT_STATE = Option("text_state", "last", "last | mean", "the question's last token, or the mean of its tokens")
+CHUNKS = Option("chunks", 8, "int >= 1", "blocks on the core's diagonal")
+GLIMPSES = Option("glimpses", 4, "int >= 1", "attention maps, one after the other")
+BOTTLENECKS = Option("bottlenecks", 4, "int >= 1", "tokens that all modalities share")
+
 THESIS = "K. Lee, Research on Efficient Modality Fusion for Enhanced Uni-modal Ensemble (thesis)"
 VQA = "Antol et al., VQA: Visual Question Answering, ICCV 2015, arXiv:1505.00468"
+LATE = "Snoek et al., Early versus Late Fusion in Semantic Video Analysis, ACM Multimedia 2005"
 VQA2 = "Goyal et al., Making the V in VQA Matter, CVPR 2017, arXiv:1612.00837"
 POOLED = (WIDTH, DROPOUT, INPUT_NORM)
 
@@ -129,6 +142,95 @@ METHODS: dict[str, MethodEntry] = {
             THESIS + "; residual: Vaswani et al., NeurIPS 2017, arXiv:1706.03762",
             "ume with residual and LayerNorm around the attention",
             (WIDTH, DROPOUT, PAIRS, ACTIVATION, AWS_LOGIT, HEADS, INPUT_NORM),
+        ),
+        MethodEntry(
+            "lstm-q-norm-i",
+            "umecache.fusion.lstm_q_norm_i:LSTMQNormI",
+            "f = tanh(W_q q) * tanh(W_i v / |v|),  q last text state, v mean of the image's tokens",
+            VQA,
+            "deeper LSTM Q + norm I, the VQA paper's baseline",
+            (WIDTH, DROPOUT, TEXT_STATE, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "late-mean",
+            "umecache.fusion.late_mean:LateMean",
+            "f = [h_1; ...; h_M] / M,  h_m = gelu(W_m p_m + b_m);  so logits = mean of unimodal logits",
+            LATE,
+            "late ensemble: a classifier per modality, logits averaged",
+            POOLED,
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "late-weighted",
+            "umecache.fusion.late_weighted:LateWeighted",
+            "f = [a_1 h_1; ...; a_M h_M],  a = softmax(u);  so logits = sum a_m (unimodal logits)",
+            LATE,
+            "late ensemble: a classifier per modality, learnt weights",
+            POOLED,
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "simple-pair",
+            "umecache.fusion.simple_pair:SimplePair",
+            "f = mean(p_ij),  p_ij = tanh(W1 z_i + W2 z_j + W3 (z_i - z_j) + W4 (z_i * z_j))",
+            THESIS,
+            "evc with a dense map per pair, O(N^2 D^2): for comparison",
+            (WIDTH, DROPOUT, PAIRS, ACTIVATION, HEADS, RESIDUAL, INPUT_NORM),
+        ),
+        MethodEntry(
+            "uat",
+            "umecache.fusion.uat:UAT",
+            "f = mean(p_ij),  p_ij as in evc, U_k = X W_k^T",
+            THESIS + ", its pair stage alone",
+            "evc without the attention",
+            (WIDTH, DROPOUT, PAIRS, ACTIVATION, INPUT_NORM),
+        ),
+        MethodEntry(
+            "mutan",
+            "umecache.fusion.mutan:MUTAN",
+            "f = sum_r (M_r tanh(p_text)) * (N_r tanh(p_image))",
+            "Ben-younes et al., MUTAN, ICCV 2017, arXiv:1705.06676",
+            "Tucker product with slices of rank R",
+            (WIDTH, DROPOUT, RANK, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "block",
+            "umecache.fusion.block:BLOCK",
+            "f = W [z_1; ...; z_C] + b,  z_c = norm(sum_r (M_cr q_c) * (N_cr v_c)) of chunks q_c, v_c",
+            "Ben-younes et al., BLOCK, AAAI 2019, arXiv:1902.00038",
+            "block-term product: small bilinear maps of chunks",
+            (WIDTH, DROPOUT, CHUNKS, replace(RANK, default=15), INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "ban",
+            "umecache.fusion.ban:BAN",
+            "f = sum_i x_i,  x_i += P_g sum_ij A_g,ij relu(U_g x_i) * relu(V_g y_j),  g = 1..G",
+            "Kim et al., Bilinear Attention Networks, NeurIPS 2018, arXiv:1805.07932",
+            "bilinear attention over pairs, several glimpses",
+            (WIDTH, DROPOUT, GLIMPSES, INPUT_NORM),
+            min_modalities=2,
+            max_modalities=2,
+        ),
+        MethodEntry(
+            "mcan",
+            "umecache.fusion.mcan:MCAN",
+            "f = LN(W_x x~ + W_y y~),  X = SA^L(X), Y = SGA^L(Y, X),  x~ = softmax(MLP(X)) X",
+            "Yu et al., MCAN, CVPR 2019, arXiv:1906.10770",
+            "self-attention, question-guided attention, attention pooling",
+            (WIDTH, DROPOUT, replace(LAYERS, default=1), MANY_HEADS, EXPAND, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "mbt",
+            "umecache.fusion.mbt:MBT",
+            "f = mean(LN(CLS_m)),  [z_m; b_m] = Transformer_m([z_m; b]), b = mean(b_m), L times",
+            "Nagrani et al., Attention Bottlenecks, NeurIPS 2021, arXiv:2107.00135",
+            "a transformer per modality, joined by a few shared tokens",
+            (WIDTH, DROPOUT, replace(LAYERS, values="int >= 2"), BOTTLENECKS, MANY_HEADS, EXPAND, INPUT_NORM),
+            min_modalities=2,
         ),
     )
 }

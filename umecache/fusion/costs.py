@@ -10,7 +10,9 @@ from __future__ import annotations
 from umecache.fusion.cost import Cost, Expr, symbol
 
 D, M, I, N, X, S, P, G = (symbol(name) for name in "DMINXSPG")  # noqa: E741
-heads = symbol("heads")
+heads, layers, expand, rank = symbol("heads"), symbol("layers"), symbol("expand"), symbol("rank")
+chunks, glimpses, bottlenecks = symbol("chunks"), symbol("glimpses"), symbol("bottlenecks")
+CROSS = (N**2 - S) / 2  # pairs of tokens of different modalities
 
 MAPS = I * D + M * D  # weights of TokenProjection
 HIDDEN = D**2 + D  # weights of Hidden; it keeps 2 D, the inputs of its map and of gelu
@@ -38,6 +40,64 @@ def ume(residual: Expr | int) -> Cost:
     return Cost(base.parameters + D + 1, base.macs + P * D, base.memory)
 
 
+def simple_pair(residual: Expr | int) -> Cost:
+    """EVC with a dense map per pair, and A and B only."""
+    base = attention(residual)
+    return Cost(
+        base.parameters + 4 * D**2,
+        base.macs + 2 * N * D**2 + P * D**2 + P * D,
+        base.memory + 2 * N * D + residual * N * D,
+    )
+
+
+def multi_head(queries: Expr, seen: Expr, pairs: Expr) -> Cost:
+    """`blocks.MultiHead`: so many tokens look at so many, in `pairs` pairs; without the tokens themselves."""
+    return Cost(
+        4 * D**2 + 3 * D,
+        2 * (queries + seen) * D**2 + 2 * pairs * D,
+        2 * (queries + seen) * D + heads * queries + seen,
+    )
+
+
+def feed(tokens: Expr, kept: int) -> Cost:
+    """`blocks.FeedForward`: relu keeps its result only, which the next map needs too; gelu keeps its input as well."""
+    return Cost(2 * expand * D**2 + (expand + 1) * D, 2 * expand * tokens * D**2, kept * expand * tokens * D)
+
+
+def norm(tokens: Expr) -> Expr:
+    """What LayerNorm and the map after it keep: its input, its result, mean and deviation of each token."""
+    return 2 * tokens * D + 2 * tokens
+
+
+def mcan() -> Cost:
+    """Text to itself, the others to themselves and to the text; a map of each token; scores from two layers."""
+    others = N - G
+    to_self, guided, maps = multi_head(N, N, S), multi_head(others, (M - 1) * G, others * G), feed(N, kept=1)
+    weights = M * to_self.parameters + (M - 1) * guided.parameters + M * maps.parameters + 2 * (3 * M - 1) * D
+    return Cost(
+        MAPS + layers * weights + M * (2 * D**2 + 3 * D) + 2 * D,
+        X * D + layers * (to_self.macs + guided.macs + maps.macs) + N * (D**2 + 2 * D) + M * D**2,
+        X
+        + N * D
+        + layers * (to_self.memory + guided.memory + maps.memory + norm(3 * N - G))
+        + N * (D + 2)
+        + (M + 1) * D,
+    )
+
+
+def mbt() -> Cost:
+    """CLS and bottleneck tokens beside each modality's own, in a transformer of its own."""
+    added = 1 + bottlenecks
+    tokens = N + M * added
+    attend, maps = multi_head(tokens, tokens, S + 2 * N * added + M * added**2), feed(tokens, kept=2)
+    block = attend.parameters + maps.parameters + 4 * D
+    return Cost(
+        MAPS + M * D + bottlenecks * D + layers * M * block + 2 * D,
+        X * D + layers * (attend.macs + maps.macs),
+        X + layers * (attend.memory + maps.memory + 2 * norm(tokens)) + M * D,
+    )
+
+
 CONTROL = Cost(MAPS + HIDDEN, I * D + D**2, I + 2 * D)
 
 COSTS: dict[str, Cost] = {
@@ -49,4 +109,22 @@ COSTS: dict[str, Cost] = {
     "evc": evc(symbol("residual")),
     "ume": ume(symbol("residual")),
     "ume-res": ume(residual=1),
+    "lstm-q-norm-i": Cost(MAPS, I * D, I + 2 * (M - 1) * D),
+    "late-mean": Cost(MAPS + M * HIDDEN, I * D + M * D**2, I + 2 * M * D),
+    "late-weighted": Cost(MAPS + M * HIDDEN + M, I * D + M * D**2, I + 3 * M * D),
+    "simple-pair": simple_pair(symbol("residual")),
+    "uat": Cost(MAPS + 4 * D**2, X * D + 3 * N * D**2 + 2 * P * D, X + 4 * N * D + D),
+    "mutan": Cost(MAPS + M * rank * (D**2 + D), I * D + M * rank * D**2, I + M * D + 2 * (M - 1) * rank * D),
+    "block": Cost(
+        MAPS + M * rank * (D**2 / chunks + D) + D**2 + D,
+        I * D + M * rank * D**2 / chunks + D**2,
+        I + M * D + 2 * (M - 1) * rank * D + 5 * D + 2 * chunks,
+    ),
+    "ban": Cost(
+        MAPS + 2 * D**2 + 2 * D + glimpses * (3 * D**2 + 4 * D),
+        X * D + N * D**2 + CROSS * D * glimpses + glimpses * (N * D**2 + CROSS * D + D**2),
+        X + 2 * N * D - G * D + glimpses * (N * D + 3 * G * D + D) + 2 * glimpses * CROSS,
+    ),
+    "mcan": mcan(),
+    "mbt": mbt(),
 }

@@ -10,6 +10,7 @@ width, H heads, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -36,6 +37,31 @@ def check_sizes(width: int, dropout: float) -> None:
         raise UsageError(f"dropout is {dropout!r}; it lies in [0, 1).", next="--method-arg dropout=0.1")
 
 
+def check_number(option: str, value: Any, least: int = 1) -> int:
+    """`value` if it is a whole number from `least` up, else a `UsageError`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(
+            f"{option} is {value!r}; it is a whole number from {least} up.", next=f"--method-arg {option}={least}"
+        )
+    return value
+
+
+def check_modalities(method: str, dims: Mapping[str, int], most: int) -> None:
+    """Refuse what a method for exactly two, or for two up to `most`, modalities can't join."""
+    if not 2 <= len(dims) <= most:
+        count = "exactly 2" if most == 2 else f"2 to {most}"
+        raise UsageError(
+            f"The method {method!r} joins {count} modalities, not {len(dims)}.",
+            why=f"Given: {', '.join(dims) or 'none'}.",
+            next="umecache methods",
+        )
+
+
+def guide_of(dims: Mapping[str, int]) -> int:
+    """Which modality asks, where a method treats one unlike the others: the text, else the first. Its number."""
+    return list(dims).index("text") if "text" in dims else 0
+
+
 def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Padded tokens set to zero, whatever stood there."""
     if mask_BT.device.type == "cpu" and bool(mask_BT.all()):
@@ -46,6 +72,36 @@ def zero_padding(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
 def masked_mean(x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Mean over real tokens, [B, D]; zero where a record has none."""
     return zero_padding(x_BTD, mask_BT).sum(1) / mask_BT.sum(1, keepdim=True).clamp(min=1).to(x_BTD.dtype)
+
+
+def masked_softmax(logits_BN: Tensor, mask_BN: Tensor) -> Tensor:
+    """Softmax over the last dimension where the mask is True; 0 elsewhere, and everywhere if it is True nowhere."""
+    seen_BN = mask_BN | ~mask_BN.any(-1, keepdim=True)
+    return logits_BN.masked_fill(~seen_BN, -torch.inf).softmax(-1).masked_fill(~mask_BN, 0)
+
+
+def multiply(parts: Sequence[Tensor]) -> Tensor:
+    """The element-wise product of all of them."""
+    return reduce(torch.mul, parts)
+
+
+def power_normalise(x_BD: Tensor) -> Tensor:
+    """sign(x) sqrt(|x|), then divided by its l2 norm over the last dimension, as bilinear methods do.
+
+    The root has no finite slope at 0; the small number keeps the gradient below 5,000 of them.
+    """
+    return F.normalize(x_BD.sign() * (x_BD.abs() + 1e-8).sqrt(), dim=-1)
+
+
+def read_tokens(features: Features, name: str, dtype: torch.dtype, normed: bool) -> tuple[Tensor, Tensor]:
+    """Tokens [B, T, D] in the weights' dtype, padding zero, each token on one scale if `normed`; and their mask."""
+    tokens_BTD, mask_BT = features[name]
+    # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
+    x_BTD = zero_padding(tokens_BTD, mask_BT).to(dtype)
+    if normed:
+        # No scale and shift of its own: the map that follows has them already.
+        x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:])
+    return x_BTD, mask_BT
 
 
 class TokenProjection(nn.Module):
@@ -72,7 +128,7 @@ class TokenProjection(nn.Module):
         """[(tokens [B, T_m, K], mask [B, T_m])] in the order of `dims`; padded tokens become zero."""
         projected = []
         for name, linear in zip(self.modalities, self.maps, strict=True):
-            x_BTD, mask_BT = self._read(features, name)
+            x_BTD, mask_BT = self.read(features, name)
             projected.append((zero_padding(linear(x_BTD), mask_BT), mask_BT))
         return projected
 
@@ -84,20 +140,14 @@ class TokenProjection(nn.Module):
         """
         means = []
         for name, linear in zip(self.modalities, self.maps, strict=True):
-            x_BTD, mask_BT = self._read(features, name)
+            x_BTD, mask_BT = self.read(features, name)
             p_BK = linear(masked_mean(x_BTD, mask_BT))
             means.append(p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
         return means
 
-    def _read(self, features: Features, name: str) -> tuple[Tensor, Tensor]:
-        """Tokens in the weights' dtype, padding zero, on one scale if asked for."""
-        tokens_BTD, mask_BT = features[name]
-        # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
-        x_BTD = zero_padding(tokens_BTD, mask_BT).to(next(self.maps.parameters()).dtype)
-        if self.normed:
-            # No scale and shift of its own: the map that follows has them already.
-            x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:])
-        return x_BTD, mask_BT
+    def read(self, features: Features, name: str) -> tuple[Tensor, Tensor]:
+        """The tokens of a modality as its map sees them, [B, T, D], and their mask."""
+        return read_tokens(features, name, next(self.maps.parameters()).dtype, self.normed)
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:

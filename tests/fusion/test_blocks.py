@@ -1,0 +1,65 @@
+"""Attention with several heads against its equation, head by head and query by query.
+
+Shapes: T queries, N tokens attended to, K width.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from umecache.errors import UsageError
+from umecache.fusion.blocks import FeedForward, MultiHead
+
+
+def attend(layer: MultiHead, x_TK: Tensor, seen_NK: Tensor) -> Tensor:
+    """The equation, one sample without padding."""
+    size = x_TK.shape[1] // layer.heads
+    q, k, v = layer.query(x_TK), layer.key(seen_NK), layer.value(seen_NK)
+    rows = []
+    for t in range(len(x_TK)):
+        heads = []
+        for h in range(layer.heads):
+            part = slice(h * size, (h + 1) * size)
+            e_N = torch.exp(torch.stack([q[t, part] @ k[n, part] / size**0.5 for n in range(len(seen_NK))]))
+            heads.append(sum(e * v[n, part] for n, e in enumerate(e_N / e_N.sum())))
+        rows.append(layer.out(torch.cat(heads)))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_is_the_equation(heads: int) -> None:
+    layer = MultiHead(8, heads)
+    x_BTK, seen_BNK = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    mask_BN = torch.tensor([[True] * 5, [True, False, True, True, False]])
+    z_BTK = layer(x_BTK, seen_BNK, mask_BN)
+    for b in range(2):
+        torch.testing.assert_close(z_BTK[b], attend(layer, x_BTK[b], seen_BNK[b][mask_BN[b]]), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_to_attend_to_gives_zeros() -> None:
+    layer, x_BTK = MultiHead(8, 2), torch.randn(2, 3, 8)
+    assert (layer(x_BTK, torch.randn(2, 0, 8), torch.ones(2, 0, dtype=torch.bool)) == 0).all()
+    mask_BN = torch.tensor([[True, True], [False, False]])
+    z_BTK = layer(x_BTK, torch.randn(2, 2, 8), mask_BN)
+    assert (z_BTK[1] == 0).all()
+    assert (z_BTK[0] != 0).any()
+
+
+def test_heads_must_divide_the_width() -> None:
+    for heads in (3, 0, True):
+        with pytest.raises(UsageError, match="heads"):
+            MultiHead(8, heads)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_feed_forward(activation: str) -> None:
+    feed = FeedForward(4, 3, activation)
+    assert feed.up.out_features == 12
+    x = torch.randn(2, 5, 4)
+    act = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}[activation]
+    hidden = act(x @ feed.up.weight.T + feed.up.bias)
+    torch.testing.assert_close(feed(x), hidden @ feed.down.weight.T + feed.down.bias)
+    with pytest.raises(UsageError, match="expand"):
+        FeedForward(4, 0)

@@ -1,0 +1,72 @@
+"""Transformer pieces for the methods that are built of them (MCAN, MBT, ViLBERT, Perceiver, Q-Former).
+
+Scaled dot-product attention with several heads and a feed-forward map of each token, after Vaswani et al. (NeurIPS
+2017, arXiv:1706.03762); where residuals and LayerNorm stand is the methods' own matter.
+
+Shapes: B batch, T queries, N tokens attended to, K width, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from umecache.errors import UsageError
+from umecache.fusion.layers import check_number
+
+
+class MultiHead(nn.Module):
+    """W_o [head_1; ...; head_H], head_h = softmax(Q_h K_h^T / sqrt(K / H)) V_h, padded tokens not attended to.
+
+    A record without any token to attend to gets zeros.
+
+    Args:
+        width: K.
+        heads: H; must divide it.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % check_number("heads", heads):
+            raise UsageError(f"heads is {heads!r}; it must divide the width {width}.", next="--method-arg heads=1")
+        self.heads, self.size = heads, width // heads
+        self.query = nn.Linear(width, width)
+        # A bias on the keys adds the same number to every logit of a query: softmax drops it, no gradient reaches it.
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BTK: Tensor, seen_BNK: Tensor, mask_BN: Tensor) -> Tensor:
+        """[B, T, K]: each token of x looks at the real tokens of `seen`."""
+        if not seen_BNK.shape[1]:
+            return torch.zeros_like(x_BTK)
+        some_B11 = mask_BN.any(1)[:, None, None]
+        q, k, v = (
+            map_(tokens).view(*tokens.shape[:2], self.heads, self.size).transpose(1, 2)  # [B, H, T or N, K / H]
+            for map_, tokens in ((self.query, x_BTK), (self.key, seen_BNK), (self.value, seen_BNK))
+        )
+        allowed_B11N = (mask_BN | ~some_B11[:, 0])[:, None, None]
+        z_BHTE = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed_B11N)
+        z_BTK: Tensor = self.out(z_BHTE.transpose(1, 2).flatten(2))
+        return z_BTK.masked_fill(~some_B11, 0)
+
+
+class FeedForward(nn.Module):
+    """W_2 act(W_1 x), of each token.
+
+    Args:
+        width: of tokens.
+        expand: the hidden layer is so many times as wide.
+        activation: "relu" or "gelu".
+    """
+
+    def __init__(self, width: int, expand: int, activation: str = "gelu") -> None:
+        super().__init__()
+        self.up = nn.Linear(width, check_number("expand", expand) * width)
+        self.down = nn.Linear(expand * width, width)
+        self.act = nn.ReLU() if activation == "relu" else nn.GELU()
+
+    def forward(self, x_BTK: Tensor) -> Tensor:
+        y_BTK: Tensor = self.down(self.act(self.up(x_BTK)))
+        return y_BTK
