@@ -42,7 +42,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
         --weight-decay 0.02 --clip 0.5 --batch-size 5 --classes 2 --min-count 2 --loss soft --width 4 --dropout 0.2
         --accumulate 2 --ema 0.9 --precision bf16
         --patience 2 --holdout 0.4 --limit 10 --protocol thesis --devices cpu --threads 1 --residency store"""
-    assert fuse(*tiny, *said.split(), "--out", str(tmp_path / "run"), "--json") == 0
+    assert fuse(*tiny, *said.split(), "--checkpoint-minutes", "2", "--out", str(tmp_path / "run"), "--json") == 0
     document = json.loads(capsys.readouterr().out)
     asked = json.loads((Path(document["run"]) / "run.json").read_text())["asked"]
     assert asked == {
@@ -51,7 +51,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
         "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5, "batch_size": 5, "epochs": 2,
         "accumulate": 2, "ema": 0.9, "precision": "bfloat16",
         "holdout": 0.4, "patience": 2, "width": 4, "dropout": 0.2, "protocol": "thesis", "residency": "store",
-        "device": "cpu", "threads": 1, "out": str(tmp_path / "run"), "overwrite": False, "text": "bert",
+        "device": "cpu", "threads": 1, "checkpoint_minutes": 2.0, "out": str(tmp_path / "run"), "overwrite": False, "text": "bert",
         "image": "vit", "method": "evc", "method_args": {"pairs": "cross"}, "lr": 2e-4,
     }  # fmt: skip
 

@@ -115,6 +115,6 @@ def test_it_says_in_one_line_where_features_stay(world: Any) -> None:
 
 def test_threads_are_put_back() -> None:
     before = torch.get_num_threads()
-    with place(CompareConfig(threads=before + 1, device="cpu"), Silent()) as device:
-        assert (device.type, torch.get_num_threads()) == ("cpu", before + 1)
+    with place(CompareConfig(threads=before + 1, device="cpu")) as found:
+        assert (found.device.type, torch.get_num_threads()) == ("cpu", before + 1)
     assert torch.get_num_threads() == before

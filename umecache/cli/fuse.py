@@ -8,6 +8,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values
+from umecache.cli.processes import in_processes
 from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ def fuse(
     recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
     protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     residency: Annotated[
         str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,
     out: Annotated[str | None, typer.Option(help="Run folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -103,12 +107,15 @@ def fuse(
             "device": devices,
             "threads": threads,
             "residency": residency,
+            "checkpoint_minutes": checkpoint_minutes,
             "out": out,
             "overwrite": overwrite,
         },
     )
     with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
-        result = run(config, reporter(json))
+        result = in_processes(config.device, lambda: run(config, reporter(json)))
+    if result is None or not result.document:
+        return  # another process speaks for the job
     emit(result.document, json=json, words=lambda: _say(result))
 
 

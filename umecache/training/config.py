@@ -62,6 +62,7 @@ class TrainConfig:
     residency: Residency = "auto"  # where features stay between epochs
     device: str = "auto"  # "auto", "cpu", or the number of a GPU
     threads: int | None = None  # of torch on the CPU; None: leave them as they are
+    checkpoint_minutes: float = 5.0  # between two checkpoints, from which a stopped run goes on; 0: none
     out: str | None = None  # the run folder; None: a new one under UMECACHE_HOME/runs
     overwrite: bool = False  # replace an existing `out`
 
@@ -82,6 +83,7 @@ class TrainConfig:
         _range("clip", self.clip, 0.0, math.inf)
         _range("weight_decay", self.weight_decay, 0.0, math.inf)
         _range("ema", self.ema, 0.0, 1.0, open_high=True)
+        _range("checkpoint_minutes", self.checkpoint_minutes, 0.0, math.inf)
         _range("warmup", self.warmup, 0.0, 1.0, open_high=True)
         _range("holdout", self.holdout, 0.0, 1.0, open_low=True, open_high=True)
         _range("dropout", self.dropout, 0.0, 1.0, open_high=True)

@@ -77,6 +77,7 @@ class Head:
         seconds: time of this head's own steps and predictions; on GPUs only what the host saw of it.
         failure: why it can't go on (a loss that is not finite), else None.
         closed: its training is over.
+        facts: what its fusion tells of the last batch that was answered.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Head:
         self._best: dict[str, Tensor] | None = None
         self._best_score, self.best_epoch = -math.inf, 0
         self.closed = False
+        self.facts: dict[str, float] = {}
 
     @property
     def finished(self) -> bool:
@@ -235,6 +237,7 @@ class Head:
         facts = {
             "spec": dataclasses.asdict(self.spec),
             "closed": self.closed,
+            "facts": self.facts,
             "step": self._step,
             "seconds": self.seconds,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
@@ -252,7 +255,7 @@ class Head:
             part, _, rest = name.partition("/")
             parts.setdefault(part, {})[rest] = value
         self.model.load_state_dict(parts["model"])
-        self.closed = facts["closed"]
+        self.closed, self.facts = facts["closed"], dict(facts["facts"])
         if self.closed:
             self._average = None
         elif self._average is not None:

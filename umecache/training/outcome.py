@@ -17,8 +17,9 @@ from typing import Any
 from umecache.data.results import write_results
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
+from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
-from umecache.training.runs import NewFolder, versions, write_json, write_run
+from umecache.training.runs import versions, write_json, write_run
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -92,7 +93,7 @@ def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[s
         "lr": head.spec.lr,
         "parameters": head.parameters,
         "seconds": round(head.seconds, 2),
-        "facts": {name: round(value, 4) for name, value in head.model.fusion.facts().items()},
+        "facts": {name: round(value, 4) for name, value in head.facts.items()},
     }
     write_run(folder.building, facts, model=head.model, history=head.history)
     return seed
