@@ -29,7 +29,7 @@ def compare(
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto: each method its own. Default: 1e-3.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Rate, several (a row each), or auto: each method its own. Default: 1e-3.")] = None,
     lr_grid: Annotated[str | None, typer.Option(help="Rates that auto tries, comma-separated.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
@@ -58,6 +58,7 @@ def compare(
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,
+    tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb. Default: none.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -113,6 +114,7 @@ def compare(
             "threads": threads,
             "residency": residency,
             "checkpoint_minutes": checkpoint_minutes,
+            "tracker": tracker,
             "out": out,
             "overwrite": overwrite,
         },

@@ -58,11 +58,11 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         cells = _cells(config, questions)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
         job = job_facts(config, questions, cells, where)
-        with run_folder(config, default, job, where) as (folder, checkpoints):
+        with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             rows: list[dict[str, Any]] = []
             bytes_read = 0
             for number, sources in enumerate(cells):
-                material = Material(questions, sources, config, where.device, checkpoints)
+                material = Material(questions, sources, config, where.device, checkpoints, tracker)
                 rates, results = _train_cell(material, config, arguments, number, reporter)
                 if where.is_main:
                     rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
@@ -129,10 +129,11 @@ def _train_cell(
         HeadSpec(
             method=method,
             seed=seed,
-            lr=rates[method].lr if config.lr == "auto" else config.lr,
+            lr=lr,
             method_args=arguments[method],
         )
         for method in config.methods
+        for lr in config.rates or (rates[method].lr,)
         for seed in config.seeds
     ]
     return rates, run_heads(material, specs, reporter, name=f"heads-{number}")
@@ -150,9 +151,10 @@ def _write_cell(
     """The run folders of one pass, and a row per method."""
     pair = "+".join(file_name(source.model) for source in material.sources) if several else ""
     rows = []
-    for method in config.methods:
-        own = [result for result in results if result.head.spec.method == method]
-        inner = Path("runs") / pair / file_name(method)
+    several_rates = len(config.rates) > 1
+    for method, lr in dict.fromkeys((result.head.spec.method, result.head.spec.lr) for result in results):
+        own = [result for result in results if (result.head.spec.method, result.head.spec.lr) == (method, lr)]
+        inner = Path("runs") / pair / (file_name(method) + (f"-lr-{lr:g}" if several_rates else ""))
         (folder.building / inner).mkdir(parents=True)
         facts = write_method(NewFolder(folder.building / inner, folder.path / inner), own, material)
         overall = [result.scores.overall for result in own if result.scores is not None]
@@ -216,9 +218,13 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
             notes.append(
                 f"At an end of the rates tried: {', '.join(dict.fromkeys(at_the_end))}; a wider grid may help."
             )
+    elif len(config.rates) > 1:
+        notes.append(
+            "Every rate has a row of its own. The best row of a method was not chosen on train: --lr auto does that."
+        )
     else:
         notes.append(
-            f"One rate ({config.lr:g}) for all methods; with --lr auto each takes its own, and ranks may change."
+            f"One rate ({config.rates[0]:g}) for all methods; with --lr auto each takes its own, and ranks may change."
         )
     if len(config.seeds) < ENOUGH_SEEDS:
         notes.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")

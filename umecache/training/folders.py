@@ -25,7 +25,7 @@ from umecache.stores import diff_facts
 from umecache.training.checkpoint import SUFFIX
 from umecache.training.locks import Taken, lock
 
-MARKS = ("run.json", "compare.json")  # what tells a folder of ours from any other
+MARKS = ("run.json", "compare.json", "sweep.json")  # what tells a folder of ours from any other
 JOB = "job.json"
 _SHOWN = 3  # differences named in an error
 

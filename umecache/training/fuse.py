@@ -20,7 +20,7 @@ from umecache.training.folders import stamp
 from umecache.training.head import HeadSpec
 from umecache.training.job import Material, job_facts, place, run_folder, run_heads
 from umecache.training.model import modalities_of, share_arguments
-from umecache.training.outcome import file_name, write_method
+from umecache.training.outcome import file_name, write_method, write_sweep
 from umecache.training.questions import load_questions
 from umecache.training.resolve import find_sources
 
@@ -54,16 +54,21 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             needed=modalities_of((config.method,)),
         )
         specs = [
-            HeadSpec(method=config.method, seed=seed, lr=config.lr, method_args=arguments) for seed in config.seeds
+            HeadSpec(method=config.method, seed=seed, lr=lr, method_args=arguments)
+            for lr in config.rates
+            for seed in config.seeds
         ]
         default = runs_home() / questions.dataset.name / f"{file_name(config.method)}-{stamp()}"
         job = job_facts(config, questions, [sources], where)
-        with run_folder(config, default, job, where) as (folder, checkpoints):
-            material = Material(questions, sources, config, where.device, checkpoints)
+        with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
+            material = Material(questions, sources, config, where.device, checkpoints, tracker)
             results = run_heads(material, specs, reporter)
             if not where.is_main:
                 return RunResult(folder.path, {})
-            document = write_method(folder, results, material)
+            if len(config.rates) == 1:
+                document = write_method(folder, results, material)
+            else:
+                document = write_sweep(folder, config, results, material)
     for note in questions.notes:
         reporter.say(f"note: {note}")
     document |= {

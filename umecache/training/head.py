@@ -49,6 +49,11 @@ class HeadSpec:
         """In messages."""
         return f"{self.method}, seed {self.seed}, lr {self.lr:g}"
 
+    @property
+    def label(self) -> str:
+        """Its curves in a tracker."""
+        return f"{self.method}/lr-{self.lr:g}/seed-{self.seed}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
@@ -58,6 +63,11 @@ class Epoch:
     loss: float  # mean of the epoch's batches
     lr: float  # at the epoch's end
     held_out: float | None  # accuracy on the held-out part of train, in percent; None where nothing is held out
+
+    def figures(self) -> dict[str, float]:
+        """What a tracker hears."""
+        told = {"loss": self.loss, "lr": self.lr}
+        return told if self.held_out is None else {**told, "held_out": self.held_out}
 
 
 class Head:

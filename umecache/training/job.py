@@ -26,6 +26,7 @@ from umecache.encoders.base import Json
 from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
 from umecache.reporting import Reporter
+from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
 from umecache.training.batches import FeatureReader
 from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
@@ -37,7 +38,7 @@ from umecache.training.resolve import Source
 from umecache.training.runs import versions
 from umecache.training.targets import Index
 
-_NOT_DECIDING = frozenset({"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes"})
+_NOT_DECIDING = frozenset({"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker"})
 """Fields of the configuration that a run may be gone on with differently."""
 
 
@@ -60,9 +61,10 @@ class Material:
         config: TrainConfig,
         device: torch.device,
         checkpoints: Checkpoints | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.questions, self.sources, self.config, self.device = questions, tuple(sources), config, device
-        self.checkpoints = checkpoints or Checkpoints()
+        self.checkpoints, self.tracker = checkpoints or Checkpoints(), tracker or NoTracker()
 
     @cached_property
     def train_reader(self) -> FeatureReader:
@@ -140,6 +142,11 @@ def _one_pass(
     one process.
     """
     kept, config, questions = material.checkpoints, material.config, material.questions
+
+    def told(head: Head, epoch: int) -> None:
+        figures = head.history[epoch].figures().items()
+        material.tracker.log({f"{name}/{head.spec.label}/{key}": value for key, value in figures}, step=epoch + 1)
+
     heads = material.heads(specs[kept.process :: kept.processes], index)
     keeper = kept.of(name)
     if not keeper.finished and heads:
@@ -155,6 +162,7 @@ def _one_pass(
         label=label,
         tolerant=not answer,
         keeper=keeper,
+        told=told,
     )
     every = np.arange(len(questions.evaluation.questions) if answer else 0)
     answers_HQ = keeper.answers()
@@ -170,7 +178,11 @@ def _one_pass(
     heads, answers_HQ = material.heads(specs, index), np.empty((len(specs), len(every)), np.int64)
     for process in range(kept.processes):
         other = kept.wait(name, process)
-        other.restore(heads[process :: kept.processes])
+        theirs = heads[process :: kept.processes]
+        other.restore(theirs)
+        for head in theirs if process != kept.process else ():
+            for epoch in range(len(head.history)):
+                told(head, epoch)
         theirs_HQ = other.answers()
         assert theirs_HQ is not None  # it is finished
         answers_HQ[process :: kept.processes] = theirs_HQ
@@ -249,8 +261,11 @@ def job_facts(
 @contextlib.contextmanager
 def run_folder(
     config: TrainConfig, default: Path, job: Mapping[str, Any], where: Place
-) -> Iterator[tuple[NewFolder, Checkpoints]]:
-    """The folder of a run, made by the main process, and the checkpoints that all of its processes share there."""
+) -> Iterator[tuple[NewFolder, Checkpoints, Tracker]]:
+    """The folder of a run, made by the main process, the checkpoints that all of its processes share there, and the
+    tracker that the main one tells.
+    """
+    check_tracker(config.tracker)
     with contextlib.ExitStack() as stack:
         folder: NewFolder = where.share(
             lambda: stack.enter_context(new_folder(config.out, default, overwrite=config.overwrite, job=job))
@@ -259,7 +274,10 @@ def run_folder(
         kept = folder.checkpoints if config.checkpoint_minutes or where.processes > 1 else None
         checkpoints = Checkpoints(kept, seconds, process=where.index, processes=where.processes)
         stack.enter_context(checkpoints.alive())
-        yield folder, checkpoints
+        name = config.tracker if where.is_main else None
+        asked = dict(job["asked"])
+        tracker = stack.enter_context(tracking(name, run=folder.path.name, folder=folder.path.parent, facts=asked))
+        yield folder, checkpoints, tracker
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ Shapes: H heads, Q questions. `index` counts questions of the reader's split in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ def train(
     label: str = "training",
     tolerant: bool = False,
     keeper: Keeper | None = None,
+    told: Callable[[Head, int], None] | None = None,
 ) -> None:
     """Train all heads on the questions of `index`, in one pass per epoch.
 
@@ -46,6 +47,7 @@ def train(
         reporter, label: progress.
         tolerant: a head whose loss is not finite is left behind instead of stopping the job.
         keeper: the checkpoint to go on from and to keep; None: nothing is kept.
+        told: hears of each head's epochs (from 0) as they end.
 
     Raises:
         JobFailed: a loss that is not finite, with the head's name.
@@ -81,6 +83,9 @@ def train(
                 answers_HQ = predict(running, reader, held, batch_size=config.batch_size)
                 for head, answers_Q in zip(running, answers_HQ, strict=True):
                     head.tell_score(targets.accuracy(held, answers_Q))
+            if told is not None:
+                for head in running:
+                    told(head, epoch)
     for head in heads:
         head.close()
     _without_failures(heads, tolerant)

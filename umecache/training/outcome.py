@@ -17,6 +17,7 @@ from typing import Any
 from umecache.data.results import write_results
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
+from umecache.training.config import FuseConfig
 from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
 from umecache.training.runs import versions, write_json, write_run
@@ -70,6 +71,19 @@ def write_method(folder: NewFolder, results: Sequence[Result], material: Materia
     if not single:
         write_json(folder.building / "run.json", {"format": 1, **_asked(results[0], material), **facts})
     return facts
+
+
+def write_sweep(folder: NewFolder, config: FuseConfig, results: Sequence[Result], material: Material) -> dict[str, Any]:
+    """Write a run folder for each rate, `lr-RATE`, and `sweep.json` over them; the document of `fuse` with several."""
+    rows = []
+    for lr in config.rates:
+        name = f"lr-{lr:g}"
+        inner = NewFolder(folder.building / name, folder.path / name)
+        inner.building.mkdir()
+        rows.append(write_method(inner, [each for each in results if each.head.spec.lr == lr], material))
+    document: dict[str, Any] = {"run": str(folder.path), "method": config.method, "rows": rows}
+    write_json(folder.building / "sweep.json", document)
+    return document
 
 
 def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[str, Any]:

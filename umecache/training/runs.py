@@ -168,6 +168,9 @@ def versions() -> dict[str, Json]:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
+    if (folder / "sweep.json").is_file():
+        inside = sorted(each.name for each in folder.iterdir() if (each / "run.json").is_file())
+        raise UsageError(f"{folder} holds a run for each of several rates.", next=f"one of: {', '.join(inside)}")
     if not file.is_file():
         raise UsageError(
             f"{folder} is not a run folder.", why="It has no run.json.", next="umecache fuse --method ume makes one"
