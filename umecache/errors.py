@@ -7,7 +7,16 @@ from difflib import get_close_matches
 
 from umecache.stores.errors import UmecacheError
 
-__all__ = ["DataError", "JobFailed", "MissingExtra", "UmecacheError", "UnknownName", "UnreadableInput", "UsageError"]
+__all__ = [
+    "DataError",
+    "JobFailed",
+    "MissingExtra",
+    "Stopped",
+    "UmecacheError",
+    "UnknownName",
+    "UnreadableInput",
+    "UsageError",
+]
 
 
 class UsageError(UmecacheError):
@@ -22,6 +31,10 @@ class JobFailed(UmecacheError):
     """The job ran and failed (exit status 1)."""
 
     exit_status = 1
+
+
+class Stopped(JobFailed):
+    """Somebody stopped the job: Ctrl-C, SIGTERM."""
 
 
 class UnreadableInput(UmecacheError):

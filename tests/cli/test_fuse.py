@@ -42,7 +42,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
         --weight-decay 0.02 --clip 0.5 --batch-size 5 --classes 2 --min-count 2 --loss soft --width 4 --dropout 0.2
         --accumulate 2 --ema 0.9 --precision bf16
         --patience 2 --holdout 0.4 --limit 10 --protocol thesis --devices cpu --threads 1 --residency store"""
-    assert fuse(*tiny, *said.split(), "--out", str(tmp_path / "run"), "--json") == 0
+    assert fuse(*tiny, *said.split(), "--checkpoint-minutes", "2", "--out", str(tmp_path / "run"), "--json") == 0
     document = json.loads(capsys.readouterr().out)
     asked = json.loads((Path(document["run"]) / "run.json").read_text())["asked"]
     assert asked == {
@@ -51,7 +51,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
         "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5, "batch_size": 5, "epochs": 2,
         "accumulate": 2, "ema": 0.9, "precision": "bfloat16",
         "holdout": 0.4, "patience": 2, "width": 4, "dropout": 0.2, "protocol": "thesis", "residency": "store",
-        "device": "cpu", "threads": 1, "out": str(tmp_path / "run"), "overwrite": False, "text": "bert",
+        "device": "cpu", "threads": 1, "checkpoint_minutes": 2.0, "tracker": None, "out": str(tmp_path / "run"), "overwrite": False, "text": "bert",
         "image": "vit", "method": "evc", "method_args": {"pairs": "cross"}, "lr": 2e-4,
     }  # fmt: skip
 
@@ -73,6 +73,7 @@ def test_features_by_name(tiny: list[str], private_home: Path, capsys: pytest.Ca
         (["--seeds", "none"], "--seeds 0,1,7"),
         (["--lr", "fast"], "1e-3"),
         (["--lr", "auto"], "auto is compare's"),
+        (["--tracker", "mlflow"], "tensorboard, wandb"),
         (["--text", "roberta"], "umecache extract --model roberta"),
         (["--recipe", "thesis-c"], "thesis-a"),
         (["--loss", "mse"], "ce, soft"),
@@ -104,3 +105,19 @@ def test_a_taken_out_is_refused_unless_overwritten(
     assert fuse(*said) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert fuse(*said, "--overwrite") == 0
+
+
+def test_several_rates_are_rows_of_one_run(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said = [*tiny, *QUICK, "--method", "concat", "--seeds", "2", "--lr", "1e-2,1e-3"]
+    assert fuse(*said, "--out", str(tmp_path / "sweep"), "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["lr"] for row in rows] == [1e-3, 1e-2]
+    assert fuse(*tiny, *QUICK, "--method", "concat", "--seeds", "2", "--lr", "1e-2", "--out", str(tmp_path / "one")) == 0
+    for seed in ("seed-0", "seed-1"):
+        swept, alone = (tmp_path / name / seed / "model.safetensors" for name in ("sweep/lr-0.01", "one"))
+        assert swept.read_bytes() == alone.read_bytes()
+    capsys.readouterr()
+    assert fuse(*said, "--out", str(tmp_path / "sweep"), "--overwrite") == 0
+    assert "0.001" in capsys.readouterr().out
+    assert run(["predict", str(tmp_path / "sweep"), "--question", "what?", "--devices", "cpu"]) == 2
+    assert "lr-0.001, lr-0.01" in capsys.readouterr().err

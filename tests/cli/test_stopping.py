@@ -31,7 +31,7 @@ def test_a_stopped_training_leaves_no_folder_and_says_so(tiny: list[str], tmp_pa
     child = subprocess.Popen([*argv, "--out", str(out)], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/.run.building-*")):
+        while not list(tmp_path.glob("runs/.run.unfinished/run")):
             assert child.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         child.terminate()

@@ -153,3 +153,18 @@ def test_arguments_for_one_method(world: Any, tmp_path: Path) -> None:
     assert pairs == ["upper", "cross"]
     with pytest.raises(UsageError, match="--method-arg"):
         compare(config(world, tmp_path / "d", methods=("concat",), method_args={"pairs": "cross"}))
+
+
+def test_several_rates_are_rows_of_one_table(world: Any, tmp_path: Path) -> None:
+    done = compare(config(world, tmp_path / "c", methods=("concat", "product"), lr=(1e-3, 1e-2), seeds=(0,)))
+    rows = done.document["rows"]
+    assert [(row["method"], row["lr"]) for row in rows] == [
+        ("concat", 1e-3), ("concat", 1e-2), ("product", 1e-3), ("product", 1e-2),
+    ]  # fmt: skip
+    assert {Path(row["run"]).name for row in rows} == {
+        "concat-lr-0.001", "concat-lr-0.01", "product-lr-0.001", "product-lr-0.01",
+    }  # fmt: skip
+    assert load_run(rows[1]["run"]).facts["lr"] == 1e-2
+    assert any("Every rate has a row" in note for note in done.document["notes"])
+    alone = compare(config(world, tmp_path / "d", methods=("product",), lr=1e-2, seeds=(0,)))
+    assert alone.document["rows"][0]["mean"] == rows[3]["mean"]

@@ -115,6 +115,21 @@ def test_it_says_in_one_line_where_features_stay(world: Any) -> None:
 
 def test_threads_are_put_back() -> None:
     before = torch.get_num_threads()
-    with place(CompareConfig(threads=before + 1, device="cpu"), Silent()) as device:
-        assert (device.type, torch.get_num_threads()) == ("cpu", before + 1)
+    with place(CompareConfig(threads=before + 1, device="cpu")) as found:
+        assert (found.device.type, torch.get_num_threads()) == ("cpu", before + 1)
     assert torch.get_num_threads() == before
+
+
+def test_a_tracker_hears_every_epoch_of_every_head(world: Any) -> None:
+    heard: list[tuple[int, dict[str, float]]] = []
+
+    class Listening:
+        def log(self, values: Any, *, step: int) -> None:
+            heard.append((step, dict(values)))
+
+    material = material_of(world, epochs=2, patience=2, holdout=0.3)
+    material.tracker = Listening()
+    run_heads(material, [HeadSpec(method="concat", seed=seed, lr=1e-3) for seed in (0, 1)], Silent())
+    assert [step for step, _ in heard] == [1, 1, 2, 2]
+    label = "heads/concat/lr-0.001/seed-1"
+    assert set(heard[1][1]) == {f"{label}/loss", f"{label}/lr", f"{label}/held_out"}

@@ -8,6 +8,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values, names
+from umecache.cli.processes import in_processes
 from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def compare(
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto: each method its own. Default: 1e-3.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Rate, several (a row each), or auto: each method its own. Default: 1e-3.")] = None,
     lr_grid: Annotated[str | None, typer.Option(help="Rates that auto tries, comma-separated.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
@@ -49,11 +50,15 @@ def compare(
     recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
     protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     residency: Annotated[
         str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
     ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb. Default: none.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -108,12 +113,16 @@ def compare(
             "device": devices,
             "threads": threads,
             "residency": residency,
+            "checkpoint_minutes": checkpoint_minutes,
+            "tracker": tracker,
             "out": out,
             "overwrite": overwrite,
         },
     )
     with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
-        comparison = run(config, reporter(json))
+        comparison = in_processes(config.device, lambda: run(config, reporter(json)))
+    if comparison is None or not comparison.document:
+        return  # another process speaks for the job
     emit(comparison.document, json=json, words=lambda: _say(comparison))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values
+from umecache.cli.processes import in_processes
 from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def fuse(
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate. Default: 1e-3.")] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
@@ -46,11 +47,15 @@ def fuse(
     recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
     protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
+    devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     residency: Annotated[
         str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
     ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb. Default: none.")] = None,
     out: Annotated[str | None, typer.Option(help="Run folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
@@ -103,13 +108,31 @@ def fuse(
             "device": devices,
             "threads": threads,
             "residency": residency,
+            "checkpoint_minutes": checkpoint_minutes,
+            "tracker": tracker,
             "out": out,
             "overwrite": overwrite,
         },
     )
     with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
-        result = run(config, reporter(json))
+        result = in_processes(config.device, lambda: run(config, reporter(json)))
+    if result is None or not result.document:
+        return  # another process speaks for the job
     emit(result.document, json=json, words=lambda: _say(result))
+
+
+def _say_rates(document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from umecache.training.table import with_spread
+
+    table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")
+    for name in ("lr", "accuracy", "run"):
+        table.add_column(name, justify="right" if name != "run" else "left", overflow="fold")
+    for row in document["rows"]:
+        overall = (row["accuracy"] or {}).get("overall")
+        table.add_row(f"{row['lr']:g}", with_spread(overall, row["std"]), row["run"])
+    console().print(table)
 
 
 def _say(result: RunResult) -> None:
@@ -119,6 +142,8 @@ def _say(result: RunResult) -> None:
 
     document = result.document
     shown = console()
+    if "rows" in document:
+        return _say_rates(document)
     accuracy: dict[str, Any] = document["accuracy"] or {"overall": None, "per_answer_type": {}}
     types = sorted(accuracy["per_answer_type"])
     table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")

@@ -11,19 +11,19 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from umecache.errors import JobFailed
+from umecache.errors import Stopped
 
 
 @contextlib.contextmanager
 def sigterm_stops(*, why: str = "", next: str = "") -> Iterator[None]:
-    """Inside, SIGTERM (a scheduler's time limit, `kill`) raises JobFailed in the main thread.
+    """Inside, SIGTERM (a scheduler's time limit, `kill`) raises Stopped in the main thread.
 
     Raises:
-        JobFailed: on SIGTERM, with `why` and `next`.
+        Stopped: on SIGTERM, with `why` and `next`.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise JobFailed("Stopped by SIGTERM.", why=why, next=next)
+        raise Stopped("Stopped by SIGTERM.", why=why, next=next)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from umecache.encoders.base import Json
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
 from umecache.training.config import CompareConfig
+from umecache.training.folders import NewFolder, stamp
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, Rate, choose_rates, place, run_heads
+from umecache.training.job import Material, Rate, Result, choose_rates, job_facts, place, run_folder, run_heads
 from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions, load_questions
 from umecache.training.recipe import Recipe, load_recipe
 from umecache.training.resolve import Source, find_sources
-from umecache.training.runs import NewFolder, new_folder, stamp, versions, write_json
+from umecache.training.runs import versions, write_json
 from umecache.training.table import write_csv, write_markdown
 
 ENOUGH_SEEDS = 3
@@ -35,7 +36,8 @@ ENOUGH_SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A finished comparison: its folder, and the document that `compare --json` prints."""
+    """A finished comparison: its folder, and the document that `compare --json` prints (empty in all processes but the
+    main)."""
 
     path: Path
     document: dict[str, Any]
@@ -47,21 +49,26 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     Raises:
         UmecacheError: data, stores or options that don't fit; a loss that is not finite; an `out` that is taken.
     """
-    reporter = reporter or Silent()
     started = time.perf_counter()
     recipe = load_recipe(config.recipe) if config.recipe else None
     arguments = share_arguments(config.methods, config.method_args)
-    with place(config, reporter) as device:
+    with place(config) as where:
+        reporter = (reporter or Silent()) if where.is_main else Silent()
         questions = load_questions(config)
         cells = _cells(config, questions)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
-        with new_folder(config.out, default, overwrite=config.overwrite) as folder:
+        job = job_facts(config, questions, cells, where)
+        with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             rows: list[dict[str, Any]] = []
             bytes_read = 0
-            for sources in cells:
-                material = Material(questions, sources, config, device)
-                rows += _run_cell(material, config, arguments, folder, len(cells) > 1, reporter)
+            for number, sources in enumerate(cells):
+                material = Material(questions, sources, config, where.device, checkpoints, tracker)
+                rates, results = _train_cell(material, config, arguments, number, reporter)
+                if where.is_main:
+                    rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
                 bytes_read += material.bytes_read
+            if not where.is_main:
+                return Comparison(folder.path, {})
             for row in rows:
                 row["source"] = _figure(recipe, row)
             document: dict[str, Any] = {
@@ -81,7 +88,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "seconds_total": round(time.perf_counter() - started, 2),
                 "asked": asdict(config),
                 "versions": versions(),
-                "device": str(device),
+                "device": str(where.device),
             }
             write_json(folder.building / "compare.json", document)
             write_markdown(folder.building / "report.md", document)
@@ -106,36 +113,49 @@ def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ..
     ]
 
 
-def _run_cell(
+def _train_cell(
     material: Material,
     config: CompareConfig,
     arguments: Mapping[str, Mapping[str, Json]],
-    folder: NewFolder,
-    several: bool,
+    number: int,
     reporter: Reporter,
-) -> list[dict[str, Any]]:
-    """One pass over one pair of stores: a row per method."""
+) -> tuple[dict[str, Rate], list[Result]]:
+    """One pass over one pair of stores, and one before it where rates are chosen."""
     rates: dict[str, Rate] = {}
     if config.lr == "auto":
-        rates = choose_rates(material, arguments, config.lr_grid, reporter)
+        rates = choose_rates(material, arguments, config.lr_grid, reporter, name=f"rates-{number}")
         for method, rate in rates.items():
             reporter.say(f"rate of {method}: {rate.lr:g}")
     specs = [
         HeadSpec(
             method=method,
             seed=seed,
-            lr=rates[method].lr if config.lr == "auto" else config.lr,
+            lr=lr,
             method_args=arguments[method],
         )
         for method in config.methods
+        for lr in config.rates or (rates[method].lr,)
         for seed in config.seeds
     ]
-    results = run_heads(material, specs, reporter)
+    return rates, run_heads(material, specs, reporter, name=f"heads-{number}")
+
+
+def _write_cell(
+    material: Material,
+    config: CompareConfig,
+    rates: Mapping[str, Rate],
+    results: Sequence[Result],
+    folder: NewFolder,
+    *,
+    several: bool,
+) -> list[dict[str, Any]]:
+    """The run folders of one pass, and a row per method."""
     pair = "+".join(file_name(source.model) for source in material.sources) if several else ""
     rows = []
-    for method in config.methods:
-        own = [result for result in results if result.head.spec.method == method]
-        inner = Path("runs") / pair / file_name(method)
+    several_rates = len(config.rates) > 1
+    for method, lr in dict.fromkeys((result.head.spec.method, result.head.spec.lr) for result in results):
+        own = [result for result in results if (result.head.spec.method, result.head.spec.lr) == (method, lr)]
+        inner = Path("runs") / pair / (file_name(method) + (f"-lr-{lr:g}" if several_rates else ""))
         (folder.building / inner).mkdir(parents=True)
         facts = write_method(NewFolder(folder.building / inner, folder.path / inner), own, material)
         overall = [result.scores.overall for result in own if result.scores is not None]
@@ -199,9 +219,13 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
             notes.append(
                 f"At an end of the rates tried: {', '.join(dict.fromkeys(at_the_end))}; a wider grid may help."
             )
+    elif len(config.rates) > 1:
+        notes.append(
+            "Every rate has a row of its own. The best row of a method was not chosen on train: --lr auto does that."
+        )
     else:
         notes.append(
-            f"One rate ({config.lr:g}) for all methods; with --lr auto each takes its own, and ranks may change."
+            f"One rate ({config.rates[0]:g}) for all methods; with --lr auto each takes its own, and ranks may change."
         )
     if len(config.seeds) < ENOUGH_SEEDS:
         notes.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")

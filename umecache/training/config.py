@@ -63,6 +63,8 @@ class TrainConfig:
     residency: Residency = "auto"  # where features stay between epochs
     device: str = "auto"  # "auto", "cpu", or the number of a GPU
     threads: int | None = None  # of torch on the CPU; None: leave them as they are
+    checkpoint_minutes: float = 5.0  # between two checkpoints, from which a stopped run goes on; 0: none
+    tracker: str | None = None  # "tensorboard", "wandb"; None: none
     out: str | None = None  # the run folder; None: a new one under UMECACHE_HOME/runs
     overwrite: bool = False  # replace an existing `out`
 
@@ -83,6 +85,7 @@ class TrainConfig:
         _range("clip", self.clip, 0.0, math.inf)
         _range("weight_decay", self.weight_decay, 0.0, math.inf)
         _range("ema", self.ema, 0.0, 1.0, open_high=True)
+        _range("checkpoint_minutes", self.checkpoint_minutes, 0.0, math.inf)
         _range("warmup", self.warmup, 0.0, 1.0, open_high=True)
         _range("holdout", self.holdout, 0.0, 1.0, open_low=True, open_high=True)
         _range("dropout", self.dropout, 0.0, 1.0, open_high=True)
@@ -111,12 +114,18 @@ class FuseConfig(TrainConfig):
     image: str | None = None
     method: str = "ume"
     method_args: Mapping[str, Json] = field(default_factory=dict)
-    lr: float = 1e-3
+    lr: float | tuple[float, ...] = 1e-3  # several: a row for each
 
     def __post_init__(self) -> None:
         # slots=True makes a new class, which zero-argument super() does not know.
         TrainConfig.__post_init__(self)
-        _check_lr(self.lr)
+        for rate in self.rates:
+            _check_lr(rate)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rates to train with."""
+        return self.lr if isinstance(self.lr, tuple) else (self.lr,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,18 +137,23 @@ class CompareConfig(TrainConfig):
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = ("text-only", "image-only", "concat", "product", "attention", "evc", "ume", "ume-res")
     method_args: Mapping[str, Json] = field(default_factory=dict)  # KEY for all that take it, METHOD.KEY for one
-    lr: float | Literal["auto"] = 1e-3
+    lr: float | tuple[float, ...] | Literal["auto"] = 1e-3  # several: a row for each
     lr_grid: tuple[float, ...] = LR_GRID  # tried by lr="auto"
     recipe: str | None = None  # whose figures the report prints beside ours
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
-        if self.lr != "auto":
-            _check_lr(self.lr)
-        for rate in self.lr_grid:
+        for rate in (*self.rates, *self.lr_grid):
             _check_lr(rate)
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise UsageError(f"--methods {_listed(self.methods)}: name different methods.", next="umecache methods")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rates that are said; none where each method takes its own."""
+        if isinstance(self.lr, tuple):
+            return self.lr
+        return () if self.lr == "auto" else (self.lr,)
 
 
 SEEDS_HELP = "--seeds 5 (that many: 0 to 4), --seeds 0,1,7 (these), --seeds 0, (one)"
@@ -180,15 +194,18 @@ def parse_pairs(flag: str, items: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def parse_lr(text: str, *, auto: bool) -> float | Literal["auto"]:
-    """A rate, or `auto` where that is allowed (`compare`)."""
+def parse_lr(text: str, *, auto: bool) -> float | tuple[float, ...] | Literal["auto"]:
+    """A rate, several, or `auto` where that is allowed (`compare`)."""
     if text == "auto" and auto:
         return "auto"
     try:
-        return float(text)
+        rates = tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
     except ValueError:
-        allowed = "a number such as 1e-3, or auto" if auto else "a number such as 1e-3 (auto is compare's)"
-        raise UsageError(f"--lr {text!r}: give {allowed}.") from None
+        rates = ()
+    if not rates:
+        allowed = "rates such as 1e-3 or 1e-4,1e-3" + (", or auto" if auto else " (auto is compare's)")
+        raise UsageError(f"--lr {text!r}: give {allowed}.")
+    return rates[0] if len(rates) == 1 else rates
 
 
 def parse_precision(text: str) -> str:

@@ -16,18 +16,18 @@ from typing import Any
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
 from umecache.training.config import FuseConfig
+from umecache.training.folders import stamp
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, place, run_heads
+from umecache.training.job import Material, job_facts, place, run_folder, run_heads
 from umecache.training.model import modalities_of, share_arguments
-from umecache.training.outcome import file_name, write_method
+from umecache.training.outcome import file_name, write_method, write_sweep
 from umecache.training.questions import load_questions
 from umecache.training.resolve import find_sources
-from umecache.training.runs import new_folder, stamp
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A finished run: its folder, and the document that `fuse --json` prints."""
+    """A finished run: its folder, and the document that `fuse --json` prints (empty in all processes but the main)."""
 
     path: Path
     document: dict[str, Any]
@@ -39,10 +39,10 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
     Raises:
         UmecacheError: data, stores or options that don't fit; a loss that is not finite; a run folder that is taken.
     """
-    reporter = reporter or Silent()
     started = time.perf_counter()
     arguments = share_arguments((config.method,), config.method_args)[config.method]
-    with place(config, reporter) as device:
+    with place(config) as where:
+        reporter = (reporter or Silent()) if where.is_main else Silent()
         questions = load_questions(config)
         sources = find_sources(
             questions.dataset,
@@ -54,14 +54,22 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             limit=config.limit,
             needed=modalities_of((config.method,)),
         )
-        material = Material(questions, sources, config, device)
         specs = [
-            HeadSpec(method=config.method, seed=seed, lr=config.lr, method_args=arguments) for seed in config.seeds
+            HeadSpec(method=config.method, seed=seed, lr=lr, method_args=arguments)
+            for lr in config.rates
+            for seed in config.seeds
         ]
         default = runs_home() / questions.dataset.name / f"{file_name(config.method)}-{stamp()}"
-        with new_folder(config.out, default, overwrite=config.overwrite) as folder:
+        job = job_facts(config, questions, [sources], where)
+        with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
+            material = Material(questions, sources, config, where.device, checkpoints, tracker)
             results = run_heads(material, specs, reporter)
-            document = write_method(folder, results, material)
+            if not where.is_main:
+                return RunResult(folder.path, {})
+            if len(config.rates) == 1:
+                document = write_method(folder, results, material)
+            else:
+                document = write_sweep(folder, config, results, material)
     for note in questions.notes:
         reporter.say(f"note: {note}")
     document |= {

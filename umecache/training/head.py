@@ -49,6 +49,11 @@ class HeadSpec:
         """In messages."""
         return f"{self.method}, seed {self.seed}, lr {self.lr:g}"
 
+    @property
+    def label(self) -> str:
+        """Its curves in a tracker."""
+        return f"{self.method}/lr-{self.lr:g}/seed-{self.seed}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
@@ -58,6 +63,11 @@ class Epoch:
     loss: float  # mean of the epoch's batches
     lr: float  # at the epoch's end
     held_out: float | None  # accuracy on the held-out part of train, in percent; None where nothing is held out
+
+    def figures(self) -> dict[str, float]:
+        """What a tracker hears."""
+        told = {"loss": self.loss, "lr": self.lr}
+        return told if self.held_out is None else {**told, "held_out": self.held_out}
 
 
 class Head:
@@ -77,6 +87,7 @@ class Head:
         seconds: time of this head's own steps and predictions; on GPUs only what the host saw of it.
         failure: why it can't go on (a loss that is not finite), else None.
         closed: its training is over.
+        facts: what its fusion tells of the last batch that was answered.
     """
 
     def __init__(
@@ -116,6 +127,7 @@ class Head:
         self._best: dict[str, Tensor] | None = None
         self._best_score, self.best_epoch = -math.inf, 0
         self.closed = False
+        self.facts: dict[str, float] = {}
 
     @property
     def finished(self) -> bool:
@@ -235,6 +247,7 @@ class Head:
         facts = {
             "spec": dataclasses.asdict(self.spec),
             "closed": self.closed,
+            "facts": self.facts,
             "step": self._step,
             "seconds": self.seconds,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
@@ -252,7 +265,7 @@ class Head:
             part, _, rest = name.partition("/")
             parts.setdefault(part, {})[rest] = value
         self.model.load_state_dict(parts["model"])
-        self.closed = facts["closed"]
+        self.closed, self.facts = facts["closed"], dict(facts["facts"])
         if self.closed:
             self._average = None
         elif self._average is not None:

@@ -8,10 +8,14 @@ rates = choose_rates(material, {"ume": {}}, grid, reporter)
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +24,22 @@ from umecache.data.dataset import Split
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
 from umecache.errors import JobFailed
-from umecache.extraction.devices import parse_devices
+from umecache.extraction.devices import Place, here
 from umecache.reporting import Reporter
+from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
 from umecache.training.batches import FeatureReader
+from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
+from umecache.training.folders import NewFolder, new_folder
 from umecache.training.head import Head, HeadSpec
 from umecache.training.loop import predict, train
 from umecache.training.questions import Questions
 from umecache.training.resolve import Source
+from umecache.training.runs import versions
 from umecache.training.targets import Index
+
+_NOT_DECIDING = frozenset({"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker"})
+"""Fields of the configuration that a run may be gone on with differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +55,16 @@ class Material:
     """What the heads of one pass share: questions, stores, device, and the readers of both splits."""
 
     def __init__(
-        self, questions: Questions, sources: Sequence[Source], config: TrainConfig, device: torch.device
+        self,
+        questions: Questions,
+        sources: Sequence[Source],
+        config: TrainConfig,
+        device: torch.device,
+        checkpoints: Checkpoints | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.questions, self.sources, self.config, self.device = questions, tuple(sources), config, device
+        self.checkpoints, self.tracker = checkpoints or Checkpoints(), tracker or NoTracker()
 
     @cached_property
     def train_reader(self) -> FeatureReader:
@@ -87,22 +105,88 @@ class Material:
         return FeatureReader(stores, device=self.device, residency=self.config.residency)
 
 
-def run_heads(material: Material, specs: Sequence[HeadSpec], reporter: Reporter) -> list[Result]:
-    """Train one head per spec, then answer and score the eval split.
+def run_heads(
+    material: Material, specs: Sequence[HeadSpec], reporter: Reporter, *, name: str = "heads"
+) -> list[Result]:
+    """Train one head per spec, then answer and score the eval split. Among several processes, the main one gets all
+    results and the others their own.
 
     With `patience`, a part of train is held out and every head stops by itself; else all of train is trained on.
+
+    Args:
+        name: of this pass among those of the run, for its checkpoint.
     """
     config, questions = material.config, material.questions
     index, held = (questions.trained_on, None) if config.patience is None else questions.held_out
-    heads = material.heads(specs, index)
-    say_where(material, reporter)
-    train(heads, material.train_reader, questions.targets, index, config=config, held=held, reporter=reporter)
-    every = np.arange(len(questions.evaluation.questions))
-    answers_HQ = predict(heads, material.eval_reader, every, batch_size=config.batch_size)
+    heads, answers_HQ = _one_pass(material, specs, index, held, reporter, name=name, label="training", answer=True)
     return [
         Result(head, questions.answers(answers_Q), questions.score(answers_Q))
         for head, answers_Q in zip(heads, answers_HQ, strict=True)
     ]
+
+
+def _one_pass(
+    material: Material,
+    specs: Sequence[HeadSpec],
+    index: Index,
+    held: Index | None,
+    reporter: Reporter,
+    *,
+    name: str,
+    label: str,
+    answer: bool,
+) -> tuple[list[Head], Index]:
+    """Trained heads, and what they answer on the eval split [H, Q] (nothing, unless asked).
+
+    Among several processes, each trains every n-th head; heads share nothing but the batches, so the result is that of
+    one process.
+    """
+    kept, config, questions = material.checkpoints, material.config, material.questions
+
+    def told(head: Head, epoch: int) -> None:
+        figures = head.history[epoch].figures().items()
+        material.tracker.log({f"{name}/{head.spec.label}/{key}": value for key, value in figures}, step=epoch + 1)
+
+    heads = material.heads(specs[kept.process :: kept.processes], index)
+    keeper = kept.of(name)
+    if not keeper.finished and heads:
+        say_where(material, reporter)
+    train(
+        heads,
+        material.train_reader,
+        questions.targets,
+        index,
+        config=config,
+        held=held,
+        reporter=reporter,
+        label=label,
+        tolerant=not answer,
+        keeper=keeper,
+        told=told,
+    )
+    every = np.arange(len(questions.evaluation.questions) if answer else 0)
+    answers_HQ = keeper.answers()
+    if answers_HQ is None:
+        answers_HQ = np.empty((len(heads), len(every)), np.int64)
+        if answer and heads:
+            answers_HQ = predict(heads, material.eval_reader, every, batch_size=config.batch_size)
+        for head in heads:
+            head.facts = head.model.fusion.facts()
+        keeper.finish(heads, config.epochs, answers_HQ)
+    if kept.processes == 1 or (answer and kept.process):  # only the main process writes the run
+        return heads, answers_HQ
+    heads, answers_HQ = material.heads(specs, index), np.empty((len(specs), len(every)), np.int64)
+    for process in range(kept.processes):
+        other = kept.wait(name, process)
+        theirs = heads[process :: kept.processes]
+        other.restore(theirs)
+        for head in theirs if process != kept.process else ():
+            for epoch in range(len(head.history)):
+                told(head, epoch)
+        theirs_HQ = other.answers()
+        assert theirs_HQ is not None  # it is finished
+        answers_HQ[process :: kept.processes] = theirs_HQ
+    return heads, answers_HQ
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +198,12 @@ class Rate:
 
 
 def choose_rates(
-    material: Material, methods: Mapping[str, Mapping[str, Json]], grid: Sequence[float], reporter: Reporter
+    material: Material,
+    methods: Mapping[str, Mapping[str, Json]],
+    grid: Sequence[float],
+    reporter: Reporter,
+    *,
+    name: str = "rates",
 ) -> dict[str, Rate]:
     """Each method's best rate on a part of train held out by image, with the first seed: one pass for all.
 
@@ -131,19 +220,7 @@ def choose_rates(
         for method, arguments in methods.items()
         for lr in grid
     ]
-    heads = material.heads(specs, index)
-    say_where(material, reporter)
-    train(
-        heads,
-        material.train_reader,
-        questions.targets,
-        index,
-        config=config,
-        held=held,
-        reporter=reporter,
-        label="choosing rates",
-        tolerant=True,
-    )
+    heads, _ = _one_pass(material, specs, index, held, reporter, name=name, label="choosing rates", answer=False)
     chosen: dict[str, Rate] = {}
     for method in methods:
         tried = {head.spec.lr: head.held_out for head in heads if head.spec.method == method}
@@ -165,16 +242,53 @@ def say_where(material: Material, reporter: Reporter) -> None:
         reporter.say(f"features: {size}, read from the store in every epoch")
 
 
+def job_facts(
+    config: TrainConfig, questions: Questions, cells: Sequence[Sequence[Source]], where: Place
+) -> dict[str, Any]:
+    """What decides the numbers of a run: an unfinished one is gone on with only where all of it is the same."""
+    asked = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NOT_DECIDING}
+    targets = hashlib.sha256(questions.targets.hard(np.arange(len(questions.train.questions))).numpy().tobytes())
+    return {
+        "asked": asked,
+        "stores": [[source.facts()["stores"] for source in cell] for cell in cells],
+        "targets": targets.hexdigest(),
+        "versions": versions(),
+        "device": where.device.type,
+        "processes": where.processes,
+    }
+
+
 @contextlib.contextmanager
-def place(config: TrainConfig, reporter: Reporter) -> Iterator[torch.device]:
-    """The device of a run; inside, torch uses `config.threads` threads."""
-    devices = parse_devices(config.device)
-    if len(devices) > 1 and config.device != "auto":
-        reporter.say(f"--devices {config.device}: heads share one read, so only {devices[0]} is used")
+def run_folder(
+    config: TrainConfig, default: Path, job: Mapping[str, Any], where: Place
+) -> Iterator[tuple[NewFolder, Checkpoints, Tracker]]:
+    """The folder of a run, made by the main process, the checkpoints that all of its processes share there, and the
+    tracker that the main one tells.
+    """
+    check_tracker(config.tracker)
+    with contextlib.ExitStack() as stack:
+        folder: NewFolder = where.share(
+            lambda: stack.enter_context(new_folder(config.out, default, overwrite=config.overwrite, job=job))
+        )
+        seconds = 60 * config.checkpoint_minutes or math.inf
+        kept = folder.checkpoints if config.checkpoint_minutes or where.processes > 1 else None
+        checkpoints = Checkpoints(kept, seconds, process=where.index, processes=where.processes)
+        stack.enter_context(checkpoints.alive())
+        name = config.tracker if where.is_main else None
+        asked = dict(job["asked"])
+        tracker = stack.enter_context(tracking(name, run=folder.path.name, folder=folder.path.parent, facts=asked))
+        yield folder, checkpoints, tracker
+
+
+@contextlib.contextmanager
+def place(config: TrainConfig) -> Iterator[Place]:
+    """Where this process stands; inside, torch uses `config.threads` threads."""
+    found = here(config.device)
     before = torch.get_num_threads()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     try:
-        yield torch.device(devices[0])
+        yield found
     finally:
         torch.set_num_threads(before)
+        found.leave()

@@ -9,13 +9,14 @@ Shapes: H heads, Q questions. `index` counts questions of the reader's split in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from umecache.reporting import Reporter, Silent
 from umecache.training.batches import Batch, FeatureReader, batches, epoch_order
+from umecache.training.checkpoint import Keeper
 from umecache.training.config import TrainConfig
 from umecache.training.head import Head
 from umecache.training.targets import Index, Targets
@@ -32,6 +33,8 @@ def train(
     reporter: Reporter | None = None,
     label: str = "training",
     tolerant: bool = False,
+    keeper: Keeper | None = None,
+    told: Callable[[Head, int], None] | None = None,
 ) -> None:
     """Train all heads on the questions of `index`, in one pass per epoch.
 
@@ -43,29 +46,36 @@ def train(
         held: questions scored after each epoch, for early stopping and for choosing rates; None: none.
         reporter, label: progress.
         tolerant: a head whose loss is not finite is left behind instead of stopping the job.
+        keeper: the checkpoint to go on from and to keep; None: nothing is kept.
+        told: hears of each head's epochs (from 0) as they end.
 
     Raises:
         JobFailed: a loss that is not finite, with the head's name.
     """
-    total = math.ceil(len(index) / config.batch_size) * config.epochs
-    with (reporter or Silent()).task(label, total, "batches") as task:
-        for epoch in range(config.epochs):
+    keeper = keeper or Keeper(None, math.inf)
+    per_epoch = math.ceil(len(index) / config.batch_size)
+    first, done = keeper.restore(heads)
+    with (reporter or Silent()).task(label, per_epoch * config.epochs, "batches") as task:
+        task.advance(per_epoch * first + math.ceil(done / config.batch_size))
+        for epoch in range(first, config.epochs):
             running = [head for head in heads if not head.finished]
             if not running:
                 break
             order = epoch_order(index, order_seed=config.order_seed, epoch=epoch)
             group = config.batch_size * config.accumulate  # questions of one step
-            done = 0
-            for batch in batches(reader, order, batch_size=config.batch_size):
+            for batch in batches(reader, order[done:], batch_size=config.batch_size):
                 target = target_of(batch, targets, config.loss, reader.device)
-                first = done // group * group
+                start = done // group * group
                 done += len(batch.index)
-                share = len(batch.index) / (min(first + group, len(order)) - first)
+                share = len(batch.index) / (min(start + group, len(order)) - start)
                 update = done % group == 0 or done == len(order)
                 for head in running:
                     head.step(batch.features, target, weight=share, update=update)
                 running = _without_failures(running, tolerant)
                 task.advance(1, epoch=epoch + 1, heads=len(running))
+                if update and keeper.due():
+                    keeper.save(heads, epoch, done)
+            done = 0
             for head in running:
                 head.end_epoch()
             running = _without_failures(running, tolerant)
@@ -73,6 +83,9 @@ def train(
                 answers_HQ = predict(running, reader, held, batch_size=config.batch_size)
                 for head, answers_Q in zip(running, answers_HQ, strict=True):
                     head.tell_score(targets.accuracy(held, answers_Q))
+            if told is not None:
+                for head in running:
+                    told(head, epoch)
     for head in heads:
         head.close()
     _without_failures(heads, tolerant)

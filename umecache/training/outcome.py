@@ -17,8 +17,10 @@ from typing import Any
 from umecache.data.results import write_results
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
+from umecache.training.config import FuseConfig
+from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
-from umecache.training.runs import NewFolder, versions, write_json, write_run
+from umecache.training.runs import versions, write_json, write_run
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -71,6 +73,19 @@ def write_method(folder: NewFolder, results: Sequence[Result], material: Materia
     return facts
 
 
+def write_sweep(folder: NewFolder, config: FuseConfig, results: Sequence[Result], material: Material) -> dict[str, Any]:
+    """Write a run folder for each rate, `lr-RATE`, and `sweep.json` over them; the document of `fuse` with several."""
+    rows = []
+    for lr in config.rates:
+        name = f"lr-{lr:g}"
+        inner = NewFolder(folder.building / name, folder.path / name)
+        inner.building.mkdir()
+        rows.append(write_method(inner, [each for each in results if each.head.spec.lr == lr], material))
+    document: dict[str, Any] = {"run": str(folder.path), "method": config.method, "rows": rows}
+    write_json(folder.building / "sweep.json", document)
+    return document
+
+
 def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[str, Any]:
     head, evaluation = result.head, material.questions.evaluation
     results_name = f"results_{evaluation.name}.json"
@@ -92,7 +107,7 @@ def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[s
         "lr": head.spec.lr,
         "parameters": head.parameters,
         "seconds": round(head.seconds, 2),
-        "facts": {name: round(value, 4) for name, value in head.model.fusion.facts().items()},
+        "facts": {name: round(value, 4) for name, value in head.facts.items()},
     }
     write_run(folder.building, facts, model=head.model, history=head.history)
     return seed

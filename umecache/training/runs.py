@@ -17,11 +17,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 import platform
-import shutil
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from umecache.training.answering import Answerer, Guess
 
 FORMAT = 1
-MARKS = ("run.json", "compare.json")  # what tells a folder of ours from any other
 
 
 @dataclass(frozen=True)
@@ -161,50 +157,6 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class NewFolder:
-    """A folder in the making: files go to `building`, which becomes `path` in one step."""
-
-    building: Path
-    path: Path
-
-
-@contextlib.contextmanager
-def new_folder(out: str | None, default: Path, *, overwrite: bool) -> Iterator[NewFolder]:
-    """Make a run folder that appears whole or not at all, and never in the place of another one.
-
-    Args:
-        out: where it is wanted; None: `default`, with a counter behind it where that name is taken.
-        default: a path whose last part ends in the time.
-        overwrite: an `out` that holds a run is replaced at the end.
-
-    Raises:
-        UsageError: `out` is taken, or can't be made.
-    """
-    path = _claim(Path(out), overwrite) if out is not None else _claim_free(default)
-    building = path.parent / f".{path.name}.building-{os.getpid()}"
-    try:
-        building.mkdir()
-        yield NewFolder(building, path)
-        if path.exists() and any(path.iterdir()):
-            old = path.parent / f".{path.name}.old-{os.getpid()}"
-            path.rename(old)
-            building.rename(path)
-            shutil.rmtree(old)
-        else:
-            building.rename(path)  # takes the place of the empty folder that claimed the name
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            path.rmdir()  # only if it is still the empty folder that claimed the name
-        raise
-
-
-def stamp() -> str:
-    """The time, as run folders are named by."""
-    return time.strftime("%Y%m%d-%H%M%S")
-
-
 def versions() -> dict[str, Json]:
     """What the run was computed with."""
     found: dict[str, Json] = {"python": platform.python_version(), "machine": platform.machine()}
@@ -214,33 +166,11 @@ def versions() -> dict[str, Json]:
     return found
 
 
-def _claim(path: Path, overwrite: bool) -> Path:
-    path = path.absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(exist_ok=True)
-        taken = any(path.iterdir())
-    except OSError as error:
-        raise UsageError(f"--out {path} can't be made.", why=error.strerror or type(error).__name__) from error
-    if taken and not any((path / mark).is_file() for mark in MARKS):
-        raise UsageError(f"--out {path} holds other files.", why="Nothing of theirs is touched.", next="--out NEW_DIR")
-    if taken and not overwrite:
-        raise UsageError(f"--out {path} holds a run already.", next="--out NEW_DIR, or --overwrite to replace it")
-    return path
-
-
-def _claim_free(default: Path) -> Path:
-    default.parent.mkdir(parents=True, exist_ok=True)
-    for count in range(1, 10_000):
-        path = default if count == 1 else default.with_name(f"{default.name}-{count}")
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            return path
-    raise UsageError(f"{default.parent} has no free name left.", next="--out DIR")
-
-
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
+    if (folder / "sweep.json").is_file():
+        inside = sorted(each.name for each in folder.iterdir() if (each / "run.json").is_file())
+        raise UsageError(f"{folder} holds a run for each of several rates.", next=f"one of: {', '.join(inside)}")
     if not file.is_file():
         raise UsageError(
             f"{folder} is not a run folder.", why="It has no run.json.", next="umecache fuse --method ume makes one"
