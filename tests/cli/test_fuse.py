@@ -46,7 +46,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
     document = json.loads(capsys.readouterr().out)
     asked = json.loads((Path(document["run"]) / "run.json").read_text())["asked"]
     assert asked == {
-        "data": tiny[1], "features": {}, "train_split": "train", "eval_split": "val", "limit": 10,
+        "data": tiny[1], "features": {}, "facts": {}, "train_split": "train", "eval_split": "val", "limit": 10,
         "order_seed": 3, "seeds": [0, 7], "classes": 2, "min_count": 2, "loss": "soft", "optimizer": "adam",
         "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5, "batch_size": 5, "epochs": 2,
         "accumulate": 2, "ema": 0.9, "precision": "bfloat16",

@@ -72,7 +72,8 @@ def test_answer_types_stand_in_the_order_of_the_papers() -> None:
 
 def test_small_words() -> None:
     assert [count(n) for n in (12, 1_200, 3_400_000, 2_000_000_000)] == ["12", "1.2 k", "3.4 M", "2.0 G"]
-    assert with_spread(41.256, 0.0) == "41.26 ± 0.00"
+    assert with_spread(41.256, 0.0) == "41.26", "one seed has no spread"
+    assert with_spread(41.256, 0.346) == "41.26 ± 0.35"
 
 
 def test_remarks_say_what_the_numbers_stand_on(document: dict[str, Any]) -> None:

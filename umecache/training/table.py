@@ -47,8 +47,10 @@ def cells(row: Mapping[str, Any], named: Sequence[str]) -> list[str]:
 
 
 def with_spread(mean: float | None, std: float | None) -> str:
-    """`41.27 ± 0.35`; `not scored` where the split has no annotations."""
-    return "not scored" if mean is None or std is None else f"{mean:.2f} ± {std:.2f}"
+    """`41.27 ± 0.35`; without a spread where one seed has none; `not scored` where the split has no annotations."""
+    if mean is None or std is None:
+        return "not scored"
+    return f"{mean:.2f} ± {std:.2f}" if std else f"{mean:.2f}"
 
 
 def count(number: int) -> str:
