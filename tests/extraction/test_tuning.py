@@ -42,7 +42,9 @@ def test_channels_last_changes_the_layout_not_the_values(image: Encoder) -> None
         before = image.encode(batch)
         assert tune(image, _config()) == {}
         assert tune(image, _config(channels_last=True)) == {"memory_format": "channels_last"}
-        torch.testing.assert_close(image.encode(batch), before, rtol=1e-3, atol=1e-3)  # a flat picture: norms enlarge the rounding
+        torch.testing.assert_close(
+            image.encode(batch), before, rtol=1e-3, atol=1e-3
+        )  # a flat picture: norms enlarge the rounding
     kernel = next(p for p in image.module.parameters() if p.ndim == 4)
     assert kernel.is_contiguous(memory_format=torch.channels_last)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 FORMATS = ("zarr", "hdf5")
 DTYPES = ("float16", "float32", "bfloat16", "int8")
 PRECISIONS = ("float32", "bfloat16", "float16")
+SHOWN = 5  # ids named per reason
 
 
 def extract(
@@ -33,7 +36,9 @@ def extract(
     weights: Annotated[
         list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
     ] = None,
-    layers: Annotated[str, typer.Option(help="'last' (after the final norm) or an index such as -2.")] = "last",
+    layers: Annotated[
+        str, typer.Option(help="'last' (after the final norm), indices such as -1,-4, or 'all'; a store for each.")
+    ] = "last",
     model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
     mean: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
@@ -50,6 +55,14 @@ def extract(
         bool, typer.Option("--channels-last", help="Memory format of convolutions: often faster on GPUs.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if an input could not be read.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Encode what finished stores have on their failure lists.")
+    ] = False,
+    ignore_space: Annotated[
+        bool, typer.Option("--ignore-space", help="Start although the stores will not fit on the disk.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Add progress and remarks to this file.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="Accelerate's tracker: tensorboard, wandb.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Stage one: run frozen encoders once and store their hidden states.
@@ -69,14 +82,14 @@ def extract(
     from umecache.extraction.config import ExtractConfig, ModelRequest
 
     weights_of = per_model(weights, model, flag="--weights")
-    layers_checked = _layers(layers)
+    first, *others = _layers(layers)
     config = ExtractConfig(
         models=tuple(
             ModelRequest(
                 name=name,
                 options=EncoderOptions(
                     weights=weights_of[index],
-                    layers=layers_checked,
+                    layers="last" if first == "all" else first,
                     model_args=_arguments_of(name, model, model_arg),
                     image_size=image_size,
                     mean=numbers(mean, flag="--mean"),
@@ -84,6 +97,7 @@ def extract(
                     crop=crop,
                     max_length=max_length,
                 ),
+                layers=(first, *others),
             )
             for index, name in enumerate(model)
         ),
@@ -100,6 +114,10 @@ def extract(
         workers=workers,
         compile=compile_,
         channels_last=channels_last,
+        retry_failed=retry_failed,
+        ignore_space=ignore_space,
+        log=log,
+        tracker=tracker,
     )
     summaries = _run(config, json=json)
     if summaries is None:
@@ -116,7 +134,8 @@ def _run(config: ExtractConfig, *, json: bool) -> list[StoreSummary] | None:
     from umecache.extraction.extract import extract as run
 
     signal.signal(signal.SIGTERM, _stopped)
-    if not launched() and len(devices := parse_devices(config.device)) > 1:
+    several = not launched() and not config.retry_failed  # which encodes little, and alone
+    if several and len(devices := parse_devices(config.device)) > 1:
         if status := start_processes(devices, sys.argv[1:]):
             raise typer.Exit(status)
         return None  # the first of the processes has spoken
@@ -145,10 +164,16 @@ def _check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
             raise UsageError(f"{flag} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help")
 
 
-def _layers(text: str) -> str:
-    if text == "last" or text.lstrip("-").isdigit():
-        return text
-    raise UsageError(f"--layers {text!r} can't be read.", why="It takes 'last' or one index.", next="--layers -2")
+def _layers(text: str) -> tuple[str, ...]:
+    """`last`, `-1,-4` or `all`; names once each."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if found == ("all",) or all(re.fullmatch(r"last|-[1-9]\d{0,3}", part) for part in found):
+        return found
+    raise UsageError(
+        f"--layers {text!r} can't be read.",
+        why="It takes 'last', 'all', or numbers counted from the end.",
+        next="--layers last,-4",
+    )
 
 
 def _batch_size(text: str) -> int | None:
@@ -178,16 +203,15 @@ def _document(summary: StoreSummary) -> dict[str, Any]:
 
 
 def _say(summaries: list[StoreSummary]) -> None:
-    from collections import Counter
-
     from rich.table import Table
 
     table = Table(title=None)
-    for heading in ("model", "split", "records", "tokens", "dim", "MB", "failed", "seconds", "fingerprint"):
-        table.add_column(heading, justify="left" if heading in ("model", "split", "fingerprint") else "right")
+    for heading in ("model", "layer", "split", "records", "tokens", "dim", "MB", "failed", "seconds", "fingerprint"):
+        table.add_column(heading, justify="left" if heading in ("model", "layer", "split", "fingerprint") else "right")
     for s in summaries:
         table.add_row(
             s.model,
+            s.layers,
             s.split,
             f"{s.records:,}",
             f"{s.tokens:,}",
@@ -201,6 +225,22 @@ def _say(summaries: list[StoreSummary]) -> None:
     shown.print(table)
     for s in summaries:
         shown.print(s.path, markup=False, soft_wrap=True)
-        for reason, count in Counter(s.failures.values()).most_common(5):
-            first = next(key for key, value in s.failures.items() if value == reason)
-            shown.print(f"  {count} not read: {reason} (first: {first})", markup=False, soft_wrap=True)
+    for line in skipped(summaries):
+        shown.print(line, markup=False, soft_wrap=True)
+
+
+def skipped(summaries: Sequence[StoreSummary]) -> list[str]:
+    """What was not read and why, counted by reason, with the first ids; and what to do about it."""
+    lines = []
+    for s in summaries:
+        by_reason: dict[str, list[str]] = {}
+        for key, reason in s.failures.items():
+            by_reason.setdefault(reason.partition(":")[0], []).append(str(key))
+        if by_reason:
+            lines.append(f"{s.model} {s.split}: {s.failed:,} of {s.records:,} inputs were not read, and are recorded so:")
+        for reason, keys in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+            first = ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+            lines.append(f"  {len(keys):,} not read: {reason} (ids {first})")
+    if lines:
+        lines.append("Next: mend or replace these files, then run the same command with --retry-failed; fuse counts them.")
+    return lines

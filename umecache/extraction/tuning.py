@@ -43,7 +43,7 @@ def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
     """
     facts: dict[str, Json] = {}
     if config.channels_last:
-        encoder.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        encoder.module.to(memory_format=torch.channels_last)
         facts["memory_format"] = "channels_last"
     if config.compile:
         # Texts come in every length: one graph for all of them instead of one each.
