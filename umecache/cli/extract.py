@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli.encoding import batch_size_of, check_choices, model_requests
 from umecache.cli.output import console, emit, reporter
-from umecache.cli.parse import key_values, names, numbers, per_model
-from umecache.errors import JobFailed, UmecacheError, UsageError
+from umecache.cli.parse import names
+from umecache.errors import JobFailed, UmecacheError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig, StoreSummary
 
-FORMATS = ("zarr", "hdf5")
-DTYPES = ("float16", "float32", "bfloat16", "int8")
-PRECISIONS = ("float32", "bfloat16", "float16")
 SHOWN = 5  # ids named per reason
 
 
@@ -75,31 +72,20 @@ def extract(
     again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and
     `srun` work too.
     """
-    _check_choices(
-        ("--format", store_format, FORMATS), ("--dtype", dtype, DTYPES), ("--precision", precision, PRECISIONS)
-    )
-    from umecache.encoders.base import EncoderOptions
-    from umecache.extraction.config import ExtractConfig, ModelRequest
+    check_choices(store_format=store_format, dtype=dtype, precision=precision)
+    from umecache.extraction.config import ExtractConfig
 
-    weights_of = per_model(weights, model, flag="--weights")
-    first, *others = _layers(layers)
     config = ExtractConfig(
-        models=tuple(
-            ModelRequest(
-                name=name,
-                options=EncoderOptions(
-                    weights=weights_of[index],
-                    layers="last" if first == "all" else first,
-                    model_args=_arguments_of(name, model, model_arg),
-                    image_size=image_size,
-                    mean=numbers(mean, flag="--mean"),
-                    std=numbers(std, flag="--std"),
-                    crop=crop,
-                    max_length=max_length,
-                ),
-                layers=(first, *others),
-            )
-            for index, name in enumerate(model)
+        models=model_requests(
+            model,
+            weights=weights,
+            layers=layers,
+            model_arg=model_arg,
+            image_size=image_size,
+            mean=mean,
+            std=std,
+            crop=crop,
+            max_length=max_length,
         ),
         data=data,
         splits=names(split, flag="--split"),
@@ -107,7 +93,7 @@ def extract(
         format=store_format,
         dtype=dtype,
         precision=precision,  # type: ignore[arg-type]  # checked above
-        batch_size=_batch_size(batch_size),
+        batch_size=batch_size_of(batch_size),
         shard_records=shard_records,
         limit=limit,
         device=devices,
@@ -156,42 +142,6 @@ def _run(config: ExtractConfig, *, json: bool) -> list[StoreSummary] | None:
 
 def _stopped(number: int, frame: FrameType | None) -> None:
     raise JobFailed("Stopped by SIGTERM.", why="Finished shards are safe.", next="run the same command again to go on")
-
-
-def _check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
-    for flag, value, allowed in choices:
-        if value not in allowed:
-            raise UsageError(f"{flag} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help")
-
-
-def _layers(text: str) -> tuple[str, ...]:
-    """`last`, `-1,-4` or `all`; names once each."""
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if found == ("all",) or all(re.fullmatch(r"last|-[1-9]\d{0,3}", part) for part in found):
-        return found
-    raise UsageError(
-        f"--layers {text!r} can't be read.",
-        why="It takes 'last', 'all', or numbers counted from the end.",
-        next="--layers last,-4",
-    )
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text.isdigit():
-        return int(text)
-    raise UsageError(f"--batch-size {text!r} can't be read.", why="It takes a number or auto.", next="--batch-size 32")
-
-
-def _arguments_of(name: str, models: list[str], pairs: list[str] | None) -> dict[str, Any]:
-    """The `--model-arg`s meant for one model: those without a prefix, and those with its own."""
-    mine = []
-    for pair in pairs or ():
-        owner = next((other for other in models if pair.startswith(f"{other}:")), None)
-        if owner in (None, name):
-            mine.append(pair.removeprefix(f"{name}:"))
-    return key_values(mine, flag="--model-arg")
 
 
 def _document(summary: StoreSummary) -> dict[str, Any]:

@@ -125,8 +125,7 @@ class Encoder(ABC):
     def at(self, layers: str) -> Encoder:
         """This encoder read at another layer: a light copy that shares its weights.
 
-        Its recipe, width and grid are those of an encoder loaded with `EncoderOptions(layers=layers)`. To be made
-        before the network is moved to a device.
+        Its recipe, width and grid are those of an encoder loaded with `EncoderOptions(layers=layers)`.
 
         Raises:
             UsageError: no such layer.

@@ -135,7 +135,7 @@ class ImageEncoder(Encoder):
     def at(self, layers: str) -> ImageEncoder:
         """The same network read at another layer."""
         view = copy.copy(self)
-        view.module = TokenNet(self.module.network, self.look).eval()
+        view.module = TokenNet(self.module.network, self.look).to(self.module.mean.device).eval()
         grid, view.dim = view.module.settle(layer_index(layers))
         view.grid, view.fixed_length = grid, grid.tokens
         view.recipe = {**self.recipe, "layers": "last" if view.module.index is None else layers}
@@ -177,7 +177,7 @@ class TokenNet(nn.Module):
         Returns:
             the token grid and D, both of the real output.
         """
-        pattern = torch.arange(3 * self.size * self.size) * 7919 % 256
+        pattern = torch.arange(3 * self.size * self.size, device=self.mean.device) * 7919 % 256
         with torch.inference_mode():
             x = self.normalise(pattern.to(torch.uint8).view(1, 3, self.size, self.size))
             if layer is not None:
@@ -256,7 +256,7 @@ class TokenNet(nn.Module):
         if not hasattr(self.network, "forward_intermediates"):
             return 0
         with torch.inference_mode():
-            x = torch.zeros(1, 3, self.size, self.size)
+            x = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
             return len(self.network.forward_intermediates(x, indices=None, intermediates_only=True))
 
     def _flat(self, y: Tensor) -> Tensor:

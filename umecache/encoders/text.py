@@ -86,7 +86,8 @@ class TransformersEncoder(TextEncoder):
         return layers, int(layers), state.shape[-1]
 
     def _one_token(self) -> Any:
-        one = torch.full((1, 1), min(5, self.vocab_size - 1))
+        device = next(self.module.parameters()).device
+        one = torch.full((1, 1), min(5, self.vocab_size - 1), device=device)
         with torch.inference_mode():
             return self._forward({"input_ids": one, "attention_mask": torch.ones_like(one)}, all_states=True)
 

@@ -53,7 +53,7 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
         # All that processes tell each other is told here: once work has started, any of them may die.
         outcomes = hash_inputs(config, loaded, reporter, place)
         for model in config.models:
-            views = load_views(model, _context(model, dataset, config, reporter), place)
+            views = load_views(model, encoder_context(model, dataset, config, reporter), place)
             tuned = tune(views[0], config)
             passes = [
                 each
@@ -72,7 +72,7 @@ def _retry(
     """The same stores, their failed inputs read again; the work of one process."""
     summaries = []
     for model in config.models:
-        views = load_views(model, _context(model, dataset, config, watch.reporter), place)
+        views = load_views(model, encoder_context(model, dataset, config, watch.reporter), place)
         tuned = tune(views[0], config)
         for split in splits:
             for view in views:
@@ -206,7 +206,7 @@ def summarize(
     )
 
 
-def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, reporter: Reporter) -> LoadContext:
+def encoder_context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, reporter: Reporter) -> LoadContext:
     """What only the encoder that stage one trains itself asks for, read only then."""
 
     def train_text() -> TrainText:
