@@ -158,6 +158,37 @@ class EncoderContract(ABC):
             self.load(tmp_path, layers=layers)
         assert error.value.exit_status == 2
 
+    def test_views_are_what_would_be_loaded(self, encoder: Encoder, tmp_path: Path) -> None:
+        assert encoder.layer_names()[0] == "last"
+        assert encoder.at("last").recipe == encoder.recipe
+        if self.other_layer is None:
+            with pytest.raises(UmecacheError):
+                encoder.at("-2")
+            return
+        assert self.other_layer in encoder.layer_names()
+        view, loaded = encoder.at(self.other_layer), self.load(tmp_path, layers=self.other_layer)
+        assert (view.recipe, view.dim, view.grid, view.fixed_length) == (
+            loaded.recipe,
+            loaded.dim,
+            loaded.grid,
+            loaded.fixed_length,
+        )
+        assert next(view.module.parameters()) is next(encoder.module.parameters()), "weights are shared"
+
+    def test_layers_in_one_pass_have_the_bits_of_each_alone(self, encoder: Encoder) -> None:
+        names = encoder.layer_names()
+        views = [encoder.at(name) for name in dict.fromkeys((names[0], names[len(names) // 2], names[-1]))]
+        batch = encoder.collate(encoder.prepare_many(self.items))
+        for _ in range(2):  # what the first pass learns, the second uses
+            with torch.inference_mode():
+                together = encoder.encode_layers(batch, views)
+                for view, hidden_BTD in zip(views, together, strict=True):
+                    assert torch.equal(hidden_BTD, view.encode(batch))
+                    assert hidden_BTD.shape[2] == view.dim
+        for wrong in ("-1000", "first"):
+            with pytest.raises(UmecacheError):
+                encoder.at(wrong)
+
     # The network
 
     def test_frozen(self, encoder: Encoder) -> None:

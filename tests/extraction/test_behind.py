@@ -54,10 +54,12 @@ def test_an_error_surfaces_and_what_stands_behind_it_is_skipped() -> None:
     assert done == []
 
 
-def test_closing_leaves_no_thread() -> None:
-    before = set(threading.enumerate())
-    behind = Behind(most=1)
-    behind.put(lambda: None)
+def test_closing_finishes_what_is_queued_and_leaves_no_thread() -> None:
+    before, done = set(threading.enumerate()), []
+    behind = Behind(most=3)
+    for number in range(3):
+        behind.put(lambda number=number: (time.sleep(0.02), done.append(number))[1])  # type: ignore[misc]
     behind.close()
     behind.close()
+    assert done == [0, 1, 2]
     assert set(threading.enumerate()) <= before

@@ -28,3 +28,14 @@ def test_one_folder_for_two_models() -> None:
 def test_counts_start_at_one(name: str) -> None:
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         ExtractConfig(models=(TEXT,), **{name: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", [("-1", "-4"), ("all",)])
+def test_several_layers_are_several_stores(layers: tuple[str, ...]) -> None:
+    model = ModelRequest(name="minilm", layers=layers)
+    assert model.wanted == layers
+    assert TEXT.wanted == ("last",)
+    with pytest.raises(UsageError, match="several layers"):
+        ExtractConfig(models=(model,), store=Path("x"))
+    with pytest.raises(UsageError, match="--compile"):
+        ExtractConfig(models=(model,), compile=True)

@@ -90,7 +90,7 @@ def _inputs(texts: Sequence[str] = TEXTS) -> Inputs:
 def _machine(encoder: Encoder, inputs: Inputs, texts: Sequence[str] = TEXTS, **changes: Any) -> ShardEncoder:
     precision: Precision = changes.pop("precision", "float32")
     return ShardEncoder(
-        encoder,
+        [encoder],
         inputs,
         [len(text) for text in texts],
         prepared=changes.pop("prepared", {}),

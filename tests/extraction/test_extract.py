@@ -18,7 +18,7 @@ from umecache.data.dataset import open_dataset
 from umecache.data.sample import write_sample
 from umecache.encoders.base import Encoder
 from umecache.encoders.registry import load_encoder
-from umecache.errors import DataError, UnknownName
+from umecache.errors import DataError, JobFailed, UnknownName
 from umecache.extraction import extract as stage_one
 from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.extract import choose_splits, extract
@@ -200,3 +200,44 @@ def test_two_processes_make_the_same_store(data: Path, tmp_path: Path) -> None:
 def test_nothing_is_said_by_default(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     extract(_config(data, splits=("val",)), Silent())
     assert capfd.readouterr() == ("", "")
+
+
+def test_layers_in_one_pass_are_the_stores_that_each_alone_would_be(
+    data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def models(*layers: str) -> tuple[ModelRequest, ...]:
+        return tuple(dataclasses.replace(model, layers=layers) for model in (TEXT, IMAGE))
+
+    together = extract(_config(data, models=models("all"), splits=("val",)))
+    assert [(s.model, s.layers) for s in together] == [
+        (name, layer) for name in ("sample-text", "sample-image") for layer in ("last", "-2", "-3")
+    ]
+    monkeypatch.setenv("UMECACHE_HOME", str(tmp_path))
+    for each in together:
+        model = TEXT if each.model == TEXT.name else IMAGE
+        request = dataclasses.replace(model, options=dataclasses.replace(model.options, layers=each.layers))
+        (alone,) = extract(_config(data, models=(request,), splits=("val",)))
+        assert alone.fingerprint == each.fingerprint
+        assert _bytes(Path(alone.path)) == _bytes(Path(each.path))
+
+
+def test_layers_that_are_there_are_not_encoded_again(data: Path) -> None:
+    (first,) = extract(_config(data, models=(TEXT,), splits=("val",)))
+    model = dataclasses.replace(TEXT, layers=("-1", "last", "-3"))
+    last, lowest = extract(_config(data, models=(model,), splits=("val",)))
+    assert (last.path, last.encoded) == (first.path, 0), "-1 is another name of last here"
+    assert lowest.encoded == first.encoded
+
+
+def test_a_full_disk_is_seen_before_anything_is_encoded(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umecache.extraction.space.free_bytes", lambda _: 1000)
+    with pytest.raises(JobFailed, match="GB more"):
+        extract(_config(data, models=(IMAGE,), splits=("val",)))
+    (summary,) = extract(_config(data, models=(IMAGE,), splits=("val",), ignore_space=True))
+    assert summary.records > 0
+
+
+def test_time_is_told_by_part(data: Path, tmp_path: Path) -> None:
+    (summary,) = extract(_config(data, models=(IMAGE,), splits=("val",), log=tmp_path / "log.txt"))
+    assert sum(summary.time.values()) == pytest.approx(1, abs=0.01)
+    assert "images encoded in" in (tmp_path / "log.txt").read_text()

@@ -16,21 +16,23 @@ def test_there_and_back(device: str) -> None:
     batch = transfer.pin({"x": torch.arange(12).view(3, 4)})
     x = transfer.to_device(batch)["x"]
     assert x.device.type == device
-    part = transfer.to_host(x.float()[..., None] * -1, torch.float16)
+    part = transfer.to_host([x.float()[..., None] * -1, x.float()[..., None]], torch.float16)
     part.wait()
-    assert part.values.dtype == torch.float16
-    assert part.values.device.type == "cpu"
-    assert torch.equal(part.values[..., 0].long(), -batch["x"])
-    assert torch.equal(part.peaks, batch["x"].float())
+    for sign, values, peaks in zip((-1, 1), part.values, part.peaks, strict=True):
+        assert values.dtype == torch.float16
+        assert values.device.type == "cpu"
+        assert torch.equal(values[..., 0].long(), sign * batch["x"])
+        assert torch.equal(peaks, batch["x"].float())
 
 
 def test_peaks_tell_what_the_cast_hides() -> None:
     hidden_BTD = torch.tensor([[[70000.0, 1.0], [float("nan"), 0.0], [-3.0, 2.0], [float("-inf"), 0.0]]])
-    part = Transfer(torch.device("cpu")).to_host(hidden_BTD, torch.float16)
-    assert part.values[0, 0, 0] == float("inf")
-    assert part.peaks[0, 0] == 70000
-    assert part.peaks[0, 1].isnan()
-    assert part.peaks[0, 2:].tolist() == [3.0, float("inf")]
+    part = Transfer(torch.device("cpu")).to_host([hidden_BTD], torch.float16)
+    (values_BTD,), (peak_BT,) = part.values, part.peaks
+    assert values_BTD[0, 0, 0] == float("inf")
+    assert peak_BT[0, 0] == 70000
+    assert peak_BT[0, 1].isnan()
+    assert peak_BT[0, 2:].tolist() == [3.0, float("inf")]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from umecache.errors import JobFailed, UmecacheError, UsageError
 COMMANDS = {
     "demo": "umecache.cli.demo:demo",
     "data": "umecache.cli.data:app",
+    "plan": "umecache.cli.plan:plan",
     "extract": "umecache.cli.extract:extract",
     "fuse": "umecache.cli.fuse:fuse",
     "compare": "umecache.cli.compare:compare",

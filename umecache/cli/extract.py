@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli.encoding import batch_size_of, check_choices, model_requests
 from umecache.cli.output import console, emit, reporter
-from umecache.cli.parse import key_values, names, numbers, per_model
-from umecache.errors import JobFailed, UmecacheError, UsageError
+from umecache.cli.parse import names
+from umecache.errors import JobFailed, UmecacheError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig, StoreSummary
 
-FORMATS = ("zarr", "hdf5")
-DTYPES = ("float16", "float32", "bfloat16", "int8")
-PRECISIONS = ("float32", "bfloat16", "float16")
+SHOWN = 5  # ids named per reason
 
 
 def extract(
@@ -33,7 +33,9 @@ def extract(
     weights: Annotated[
         list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
     ] = None,
-    layers: Annotated[str, typer.Option(help="'last' (after the final norm) or an index such as -2.")] = "last",
+    layers: Annotated[
+        str, typer.Option(help="'last' (after the final norm), indices such as -1,-4, or 'all'; a store for each.")
+    ] = "last",
     model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
     mean: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
@@ -50,6 +52,14 @@ def extract(
         bool, typer.Option("--channels-last", help="Memory format of convolutions: often faster on GPUs.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 if an input could not be read.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Encode what finished stores have on their failure lists.")
+    ] = False,
+    ignore_space: Annotated[
+        bool, typer.Option("--ignore-space", help="Start although the stores will not fit on the disk.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="Add progress and remarks to this file.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="Accelerate's tracker: tensorboard, wandb.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Stage one: run frozen encoders once and store their hidden states.
@@ -62,30 +72,20 @@ def extract(
     again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and
     `srun` work too.
     """
-    _check_choices(
-        ("--format", store_format, FORMATS), ("--dtype", dtype, DTYPES), ("--precision", precision, PRECISIONS)
-    )
-    from umecache.encoders.base import EncoderOptions
-    from umecache.extraction.config import ExtractConfig, ModelRequest
+    check_choices(store_format=store_format, dtype=dtype, precision=precision)
+    from umecache.extraction.config import ExtractConfig
 
-    weights_of = per_model(weights, model, flag="--weights")
-    layers_checked = _layers(layers)
     config = ExtractConfig(
-        models=tuple(
-            ModelRequest(
-                name=name,
-                options=EncoderOptions(
-                    weights=weights_of[index],
-                    layers=layers_checked,
-                    model_args=_arguments_of(name, model, model_arg),
-                    image_size=image_size,
-                    mean=numbers(mean, flag="--mean"),
-                    std=numbers(std, flag="--std"),
-                    crop=crop,
-                    max_length=max_length,
-                ),
-            )
-            for index, name in enumerate(model)
+        models=model_requests(
+            model,
+            weights=weights,
+            layers=layers,
+            model_arg=model_arg,
+            image_size=image_size,
+            mean=mean,
+            std=std,
+            crop=crop,
+            max_length=max_length,
         ),
         data=data,
         splits=names(split, flag="--split"),
@@ -93,13 +93,17 @@ def extract(
         format=store_format,
         dtype=dtype,
         precision=precision,  # type: ignore[arg-type]  # checked above
-        batch_size=_batch_size(batch_size),
+        batch_size=batch_size_of(batch_size),
         shard_records=shard_records,
         limit=limit,
         device=devices,
         workers=workers,
         compile=compile_,
         channels_last=channels_last,
+        retry_failed=retry_failed,
+        ignore_space=ignore_space,
+        log=log,
+        tracker=tracker,
     )
     summaries = _run(config, json=json)
     if summaries is None:
@@ -116,7 +120,8 @@ def _run(config: ExtractConfig, *, json: bool) -> list[StoreSummary] | None:
     from umecache.extraction.extract import extract as run
 
     signal.signal(signal.SIGTERM, _stopped)
-    if not launched() and len(devices := parse_devices(config.device)) > 1:
+    several = not launched() and not config.retry_failed  # which encodes little, and alone
+    if several and len(devices := parse_devices(config.device)) > 1:
         if status := start_processes(devices, sys.argv[1:]):
             raise typer.Exit(status)
         return None  # the first of the processes has spoken
@@ -139,36 +144,6 @@ def _stopped(number: int, frame: FrameType | None) -> None:
     raise JobFailed("Stopped by SIGTERM.", why="Finished shards are safe.", next="run the same command again to go on")
 
 
-def _check_choices(*choices: tuple[str, str, tuple[str, ...]]) -> None:
-    for flag, value, allowed in choices:
-        if value not in allowed:
-            raise UsageError(f"{flag} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help")
-
-
-def _layers(text: str) -> str:
-    if text == "last" or text.lstrip("-").isdigit():
-        return text
-    raise UsageError(f"--layers {text!r} can't be read.", why="It takes 'last' or one index.", next="--layers -2")
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if text.isdigit():
-        return int(text)
-    raise UsageError(f"--batch-size {text!r} can't be read.", why="It takes a number or auto.", next="--batch-size 32")
-
-
-def _arguments_of(name: str, models: list[str], pairs: list[str] | None) -> dict[str, Any]:
-    """The `--model-arg`s meant for one model: those without a prefix, and those with its own."""
-    mine = []
-    for pair in pairs or ():
-        owner = next((other for other in models if pair.startswith(f"{other}:")), None)
-        if owner in (None, name):
-            mine.append(pair.removeprefix(f"{name}:"))
-    return key_values(mine, flag="--model-arg")
-
-
 def _document(summary: StoreSummary) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -178,16 +153,15 @@ def _document(summary: StoreSummary) -> dict[str, Any]:
 
 
 def _say(summaries: list[StoreSummary]) -> None:
-    from collections import Counter
-
     from rich.table import Table
 
     table = Table(title=None)
-    for heading in ("model", "split", "records", "tokens", "dim", "MB", "failed", "seconds", "fingerprint"):
-        table.add_column(heading, justify="left" if heading in ("model", "split", "fingerprint") else "right")
+    for heading in ("model", "layer", "split", "records", "tokens", "dim", "MB", "failed", "seconds", "fingerprint"):
+        table.add_column(heading, justify="left" if heading in ("model", "layer", "split", "fingerprint") else "right")
     for s in summaries:
         table.add_row(
             s.model,
+            s.layers,
             s.split,
             f"{s.records:,}",
             f"{s.tokens:,}",
@@ -201,6 +175,22 @@ def _say(summaries: list[StoreSummary]) -> None:
     shown.print(table)
     for s in summaries:
         shown.print(s.path, markup=False, soft_wrap=True)
-        for reason, count in Counter(s.failures.values()).most_common(5):
-            first = next(key for key, value in s.failures.items() if value == reason)
-            shown.print(f"  {count} not read: {reason} (first: {first})", markup=False, soft_wrap=True)
+    for line in skipped(summaries):
+        shown.print(line, markup=False, soft_wrap=True)
+
+
+def skipped(summaries: Sequence[StoreSummary]) -> list[str]:
+    """What was not read and why, counted by reason, with the first ids; and what to do about it."""
+    lines = []
+    for s in summaries:
+        by_reason: dict[str, list[str]] = {}
+        for key, reason in s.failures.items():
+            by_reason.setdefault(reason.partition(":")[0], []).append(str(key))
+        if by_reason:
+            lines.append(f"{s.model} {s.split}: {s.failed:,} of {s.records:,} inputs were not read, and are recorded so:")
+        for reason, keys in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+            first = ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+            lines.append(f"  {len(keys):,} not read: {reason} (ids {first})")
+    if lines:
+        lines.append("Next: mend or replace these files, then run the same command with --retry-failed; fuse counts them.")
+    return lines

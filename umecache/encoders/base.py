@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from umecache.errors import UsageError
 from umecache.reporting import Reporter, Silent
 
 Modality = Literal["text", "image"]
@@ -116,6 +117,33 @@ class Encoder(ABC):
         Row b holds its record's tokens first; what stands behind them (padding) is arbitrary. The caller chooses
         inference mode, autocast and device.
         """
+
+    def layer_names(self) -> tuple[str, ...]:
+        """Every value of `layers` that names another hidden state, from the last down."""
+        return ("last",)
+
+    def at(self, layers: str) -> Encoder:
+        """This encoder read at another layer: a light copy that shares its weights.
+
+        Its recipe, width and grid are those of an encoder loaded with `EncoderOptions(layers=layers)`.
+
+        Raises:
+            UsageError: no such layer.
+        """
+        if layers == self.recipe.get("layers"):
+            return self
+        raise UsageError(
+            f"{self.name} can't be read at layer {layers!r}.",
+            why=f"It knows {', '.join(self.layer_names())}.",
+            next="--layers last",
+        )
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """`encode` of each of these views (made by `at`, of one width and length), in one pass where the network can.
+
+        Each gives the bits that its own `encode` gives.
+        """
+        return [view.encode(batch) for view in views]
 
     def to(self, device: torch.device | str) -> Encoder:
         """Move the network; returns self."""

@@ -16,6 +16,7 @@ Shapes: B batch, S pixels of a side, H x W grid, P prefix tokens, T = P + H W to
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import json
@@ -63,6 +64,7 @@ class ImageEncoder(Encoder):
     """
 
     modality = "image"
+    module: TokenNet
 
     def __init__(
         self, entry: ModelEntry, source: Source, network: nn.Module, facts: Mapping[str, Any], options: EncoderOptions
@@ -80,7 +82,7 @@ class ImageEncoder(Encoder):
         _check_patches(network, self.look.image_size)
         module = TokenNet(network, self.look)
         try:
-            self.grid, self.dim = module.settle(layer_index(options.layers))
+            grid, self.dim = module.settle(layer_index(options.layers))
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
             raise UsageError(
                 f"{entry.name} can't take images of {self.look.image_size} x {self.look.image_size} pixels.",
@@ -88,7 +90,7 @@ class ImageEncoder(Encoder):
                 next="leave out --image-size",
             ) from None
         self.module = module.eval()
-        self.fixed_length = self.grid.tokens
+        self.grid, self.fixed_length = grid, grid.tokens
         self.recipe: dict[str, Json] = {
             "weights_sha256": weights_sha256(network),
             "config_sha256": _config_sha256(source.plain_architecture, facts["model_args"]),
@@ -124,6 +126,26 @@ class ImageEncoder(Encoder):
         hidden_BTD: Tensor = self.module(batch["pixels"])
         return hidden_BTD
 
+    def layer_names(self) -> tuple[str, ...]:
+        """ "last" (after the final norm), then the outputs of blocks or stages, "-1" and below."""
+        lowest = self.module.depth
+        same = lowest > 0 and self.at("-1").module.index is None
+        return ("last", *(f"-{i}" for i in range(2 if same else 1, lowest + 1)))
+
+    def at(self, layers: str) -> ImageEncoder:
+        """The same network read at another layer."""
+        view = copy.copy(self)
+        view.module = TokenNet(self.module.network, self.look).to(self.module.mean.device).eval()
+        grid, view.dim = view.module.settle(layer_index(layers))
+        view.grid, view.fixed_length = grid, grid.tokens
+        view.recipe = {**self.recipe, "layers": "last" if view.module.index is None else layers}
+        return view
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """Hidden states [B, T, D] of each view, in one pass."""
+        nets = [view.module for view in views if isinstance(view, ImageEncoder)]
+        return self.module.forward_layers(batch["pixels"], nets) if len(nets) > 1 else [nets[0](batch["pixels"])]
+
 
 class TokenNet(nn.Module):
     """uint8 pixels [B, 3, S, S] -> hidden states [B, T, D]: normalise, run the network, bring tokens in a row.
@@ -144,6 +166,7 @@ class TokenNet(nn.Module):
         takes = inspect.signature(getattr(network, "forward_intermediates", nn.Identity.forward)).parameters
         self.wishes = {name: True for name in ("stop_early", "return_prefix_tokens") if name in takes}
         self.channels: Literal["first", "last"] | None = None  # of maps; None: tokens come in a row already
+        self.whole: bool | None = None  # whether forward_intermediates ends as forward_features does; None: not known
 
     def settle(self, layer: int | None) -> tuple[TokenGrid, int]:
         """Run one made-up image through, and learn from it how the tokens lie.
@@ -154,7 +177,7 @@ class TokenNet(nn.Module):
         Returns:
             the token grid and D, both of the real output.
         """
-        pattern = torch.arange(3 * self.size * self.size) * 7919 % 256
+        pattern = torch.arange(3 * self.size * self.size, device=self.mean.device) * 7919 % 256
         with torch.inference_mode():
             x = self.normalise(pattern.to(torch.uint8).view(1, 3, self.size, self.size))
             if layer is not None:
@@ -205,6 +228,37 @@ class TokenNet(nn.Module):
             return self._row(*self._intermediate(x))
         return self._flat(self.network.forward_features(x))
 
+    def forward_layers(self, pixels: Tensor, nets: Sequence[TokenNet]) -> list[Tensor]:
+        """What each of `nets`, which share this network, gives for the same pixels."""
+        x = self.normalise(pixels)
+        final: Any
+        wanted = sorted({net.index for net in nets if net.index is not None})
+        last = next((net for net in nets if net.index is None), None)
+        if last is None or not wanted or self.whole is False:
+            found = self._intermediates(x, wanted) if wanted else []
+            final = None if last is None else self.network.forward_features(x)
+        else:
+            final, outputs = self.network.forward_intermediates(
+                x, indices=wanted, output_fmt="NCHW", **{k: v for k, v in self.wishes.items() if k != "stop_early"}
+            )
+            found = [_split(output) for output in outputs]
+            if self.whole is None:
+                # Some networks end a little earlier there (EfficientNet's head); then "last" takes a pass of its own.
+                plain = self.network.forward_features(x)
+                self.whole = torch.equal(plain, final)
+                final = plain
+        rows = dict(zip(wanted, found, strict=True))
+        return [net._flat(final) if net.index is None else self._row(*rows[net.index]) for net in nets]
+
+    @property
+    def depth(self) -> int:
+        """Blocks or stages whose output can be read; 0 where only the last is given."""
+        if not hasattr(self.network, "forward_intermediates"):
+            return 0
+        with torch.inference_mode():
+            x = torch.zeros(1, 3, self.size, self.size, device=self.mean.device)
+            return len(self.network.forward_intermediates(x, indices=None, intermediates_only=True))
+
     def _flat(self, y: Tensor) -> Tensor:
         if self.channels is None:
             return y
@@ -217,10 +271,20 @@ class TokenNet(nn.Module):
 
     def _intermediate(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """Prefix tokens [B, P, D], if any, and the map [B, D, H, W] of one block's or stage's output."""
-        (found,) = self.network.forward_intermediates(
-            x, indices=[self.index], intermediates_only=True, output_fmt="NCHW", **self.wishes
+        (found,) = self._intermediates(x, [self.index])
+        return found
+
+    def _intermediates(self, x: Tensor, indices: Sequence[int | None]) -> list[tuple[Tensor | None, Tensor]]:
+        """`_intermediate` for several of them."""
+        outputs = self.network.forward_intermediates(
+            x, indices=list(indices), intermediates_only=True, output_fmt="NCHW", **self.wishes
         )
-        return (found[1], found[0]) if isinstance(found, tuple) else (None, found)
+        return [_split(output) for output in outputs]
+
+
+def _split(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor | None, Tensor]:
+    """Prefix tokens, if any, and the map of what `forward_intermediates` gives for one block or stage."""
+    return (output[1], output[0]) if isinstance(output, tuple) else (None, output)
 
 
 def layer_index(layers: str) -> int | None:

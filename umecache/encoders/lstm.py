@@ -15,17 +15,18 @@ Shapes: B batch, T tokens, D width of the hidden states.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from umecache.encoders.base import EncoderOptions, LoadContext
+from umecache.encoders.base import Encoder, EncoderOptions, LoadContext
 from umecache.encoders.lstm_network import MAX_LENGTH, VOCAB, WEIGHTS, QuestionLSTM, pack, unpack
 from umecache.encoders.lstm_training import LstmSettings, trained_files
 from umecache.encoders.models import MODELS, ModelEntry
@@ -39,30 +40,24 @@ RANDOM_WORDS = 10_000  # rows of the table with random weights, where words are 
 class LstmEncoder(TextEncoder):
     """The frozen LSTM with its words."""
 
+    module: QuestionLSTM
+
     def __init__(self, name: str, module: QuestionLSTM, tokenizer: WordVocab | HashedWords, layers: str) -> None:
         """Wrap a network; see `build_lstm` and `load_lstm`.
 
         Raises:
             UsageError: `layers` names a layer that the network does not have.
         """
-        count = len(module.layers) + 1
-        if layers != "last" and not (re.fullmatch(r"-\d{1,4}", layers) and 1 <= -int(layers) <= count):
-            raise UsageError(
-                f"layers={layers!r} names no hidden state of {name}.",
-                why=f"It has {count}: -1 is the top layer's, -{count} the embeddings.",
-                next="--layers last",
-            )
-        self.name, self.module, self.tokenizer = name, freeze(module), tokenizer
-        self._state = -1 if layers == "last" else int(layers)
-        self.vocab_size, width = module.embedding.weight.shape
-        self.dim = width if self._state == -count else int(module.layers[0].hidden_size)  # type: ignore[arg-type]
+        self.name, self.module, self.tokenizer = name, module, tokenizer
+        freeze(module)
+        self.vocab_size = len(module.embedding.weight)
         facts = {"cell": "lstm", "input": "tanh embedding", "layers": len(module.layers)}
         self.recipe = {
             "weights_sha256": weights_sha256(module),
             "config_sha256": hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-            "layers": "last" if self._state == -1 else layers,
             **token_facts(tokenizer, tokenizer.max_length),
         }
+        self._read_at(layers)
         self.origin = {
             "library": "torch",
             "library_version": torch.__version__,
@@ -70,6 +65,34 @@ class LstmEncoder(TextEncoder):
             "licence": MODELS["lstm"].licence,
             "citation": MODELS["lstm"].citation,
         }
+
+    def _read_at(self, layers: str) -> None:
+        count = len(self.module.layers) + 1
+        if layers != "last" and not (re.fullmatch(r"-\d{1,4}", layers) and 1 <= -int(layers) <= count):
+            raise UsageError(
+                f"layers={layers!r} names no hidden state of {self.name}.",
+                why=f"It has {count}: -1 is the top layer's, -{count} the embeddings.",
+                next="--layers last",
+            )
+        self._state = -1 if layers == "last" else int(layers)
+        width = self.module.embedding.weight.shape[1]
+        self.dim = width if self._state == -count else int(self.module.layers[0].hidden_size)  # type: ignore[arg-type]
+        self.recipe = {**self.recipe, "layers": "last" if self._state == -1 else layers}
+
+    def layer_names(self) -> tuple[str, ...]:
+        """The top layer's, down to the embeddings."""
+        return ("last", *(f"-{i}" for i in range(2, len(self.module.layers) + 2)))
+
+    def at(self, layers: str) -> LstmEncoder:
+        """The same network read at another layer."""
+        view = copy.copy(self)
+        view._read_at(layers)
+        return view
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """Hidden states [B, T, D] of each view, in one pass."""
+        states, _ = self.module(batch["input_ids"])
+        return [states[view._state] for view in views if isinstance(view, LstmEncoder)]
 
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Hidden states [B, T, D]."""

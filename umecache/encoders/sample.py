@@ -13,6 +13,7 @@ Shapes: B batch, T tokens, D width, S pixels of a side.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -35,6 +36,7 @@ from umecache.errors import DataError, UsageError
 WEIGHTS = Path(__file__).parent / "sample_weights"
 WIDTH = 64
 LAYERS = 2
+LAYER_NAMES = ("last", *(f"-{i}" for i in range(2, LAYERS + 2)))
 HEADS = 4
 MAX_WORDS = 32
 IMAGE_SIZE = 64  # pixels; the cells are 16 pixels wide
@@ -142,6 +144,22 @@ class SampleText(TextEncoder):
         hidden: list[Tensor] = self.module(batch["input_ids"])
         return hidden[self._state]
 
+    def layer_names(self) -> tuple[str, ...]:
+        """The last, down to the input of the first layer."""
+        return LAYER_NAMES
+
+    def at(self, layers: str) -> SampleText:
+        """The same network read at another layer."""
+        view = copy.copy(self)
+        view._state, said = _state(layers, self.name)
+        view.recipe = {**self.recipe, "layers": said}
+        return view
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """Hidden states [B, T, D] of each view, in one pass."""
+        hidden: list[Tensor] = self.module(batch["input_ids"])
+        return [hidden[view._state] for view in views if isinstance(view, SampleText)]
+
 
 class SampleImage(Encoder):
     """`sample-image`: hidden states of the 4 x 4 cells of a picture."""
@@ -181,6 +199,22 @@ class SampleImage(Encoder):
         """Hidden states [B, T, D]."""
         hidden: list[Tensor] = self.module(normalise(batch["pixels"], self.look.mean, self.look.std))
         return hidden[self._state]
+
+    def layer_names(self) -> tuple[str, ...]:
+        """The last, down to the input of the first layer."""
+        return LAYER_NAMES
+
+    def at(self, layers: str) -> SampleImage:
+        """The same network read at another layer."""
+        view = copy.copy(self)
+        view._state, said = _state(layers, self.name)
+        view.recipe = {**self.recipe, "layers": said}
+        return view
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """Hidden states [B, T, D] of each view, in one pass."""
+        hidden: list[Tensor] = self.module(normalise(batch["pixels"], self.look.mean, self.look.std))
+        return [hidden[view._state] for view in views if isinstance(view, SampleImage)]
 
 
 def normalise(pixels: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:

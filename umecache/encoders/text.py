@@ -13,6 +13,7 @@ Shapes: B batch, T tokens, D width.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import re
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from umecache.encoders.base import EncoderOptions, Json, LoadContext, Prepared
+from umecache.encoders.base import Encoder, EncoderOptions, Json, LoadContext, Prepared
 from umecache.encoders.models import ModelEntry
 from umecache.encoders.pretrained_tokens import PretrainedTokenizer, has_tokenizer
 from umecache.encoders.tokens import HashedWords, TextEncoder, token_facts
@@ -69,9 +70,7 @@ class TransformersEncoder(TextEncoder):
 
     def _choose_layer(self, layers: str) -> tuple[str, int | None, int]:
         """Ask the network itself, with one token: how many hidden states it has, how wide they are."""
-        one = torch.full((1, 1), min(5, self.vocab_size - 1))
-        with torch.inference_mode():
-            output = self._forward({"input_ids": one, "attention_mask": torch.ones_like(one)}, all_states=True)
+        output = self._one_token()
         last, states = output.last_hidden_state, output.hidden_states
         if layers == "last":
             return "last", None, last.shape[-1]
@@ -85,6 +84,32 @@ class TransformersEncoder(TextEncoder):
         if int(layers) == -1 and torch.equal(state, last):
             return "last", None, last.shape[-1]  # one name for one thing, so that equal stores have equal recipes
         return layers, int(layers), state.shape[-1]
+
+    def _one_token(self) -> Any:
+        device = next(self.module.parameters()).device
+        one = torch.full((1, 1), min(5, self.vocab_size - 1), device=device)
+        with torch.inference_mode():
+            return self._forward({"input_ids": one, "attention_mask": torch.ones_like(one)}, all_states=True)
+
+    def layer_names(self) -> tuple[str, ...]:
+        """ "last", then "-2" and below; "-1" too where the last hidden state is before the final norm."""
+        output = self._one_token()
+        count = len(output.hidden_states)
+        same = torch.equal(output.hidden_states[-1], output.last_hidden_state)
+        return ("last", *(f"-{i}" for i in range(2 if same else 1, count + 1)))
+
+    def at(self, layers: str) -> TransformersEncoder:
+        """The same network read at another layer."""
+        view = copy.copy(self)
+        view.layers, view._state, view.dim = self._choose_layer(layers)
+        view.recipe = {**self.recipe, "layers": view.layers}
+        return view
+
+    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
+        """Hidden states [B, T, D] of each view, in one pass."""
+        states = [view._state for view in views if isinstance(view, TransformersEncoder)]
+        output = self._forward(batch, all_states=any(state is not None for state in states))
+        return [output.last_hidden_state if state is None else output.hidden_states[state] for state in states]
 
     def collate(self, prepared: Sequence[Prepared], pad_to: int | None = None) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and, where the tokenizer has them, `token_type_ids`, each [B, T] int64."""

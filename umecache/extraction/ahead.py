@@ -93,7 +93,7 @@ class ReadAhead:
         try:
             item = self._inputs.read(position)
             digest = content_digest(item)
-            if digest != self._inputs.digests[position]:
+            if self._inputs.digests[position] not in ("", digest):
                 raise UnreadableInput("changed while the extraction was running")
             return self._encoder.prepare(item)
         except UnreadableInput as error:

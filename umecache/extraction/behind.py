@@ -33,8 +33,8 @@ class Behind:
             self._waiting.popleft().result()
 
     def close(self) -> None:
-        """Finish the job that runs, drop the others, end the thread. Their errors are not raised any more."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Finish what is queued (it is encoded already), end the thread. Errors are not raised any more."""
+        self._pool.shutdown(wait=True)
 
     def __enter__(self) -> Behind:
         return self

@@ -15,10 +15,19 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One encoder to run: its name in the registry (or `hf:`, `timm:`, a folder) and how to build it."""
+    """One encoder to run: its name in the registry (or `hf:`, `timm:`, a folder) and how to build it.
+
+    Several `layers` are encoded in one pass and stored apart; `("all",)` means every one the network has.
+    """
 
     name: str
     options: EncoderOptions = field(default_factory=EncoderOptions)
+    layers: tuple[str, ...] = ()  # none: `options.layers` alone
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The layers to store."""
+        return self.layers or (self.options.layers,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,10 @@ class ExtractConfig:
     device: str = "auto"
     workers: int | None = None  # threads that read and decode; None: by cores
     compile: bool = False  # torch.compile the encoder
+    ignore_space: bool = False  # start although the stores will not fit on the disk
+    retry_failed: bool = False  # encode again what a finished store has on its failure list, where it can be read now
+    log: Path | None = None  # a file that progress and remarks are added to; processes after the first: FILE.1, ...
+    tracker: str | None = None  # of Accelerate's: tensorboard, wandb, ...
     channels_last: bool = False  # memory format of convolutions: often faster on GPUs and newer CPUs
 
     def __post_init__(self) -> None:
@@ -47,6 +60,16 @@ class ExtractConfig:
             raise UsageError(
                 f"--store names one model's folder, but {len(self.models)} models were asked for.",
                 next="run extract once per model, or leave --store out",
+            )
+        several = [model.name for model in self.models if len(model.wanted) > 1 or model.wanted == ("all",)]
+        if several and self.store is not None:
+            raise UsageError(
+                f"--store names one store's folder, but several layers of {several[0]} were asked for.",
+                next="leave --store out: each layer gets a folder of its own",
+            )
+        if several and self.compile:
+            raise UsageError(
+                f"--compile runs one layer at a time, not several of {several[0]}.", next="leave out --compile"
             )
         for name in ("batch_size", "shard_records", "limit", "workers"):
             value = getattr(self, name)
@@ -60,6 +83,7 @@ class StoreSummary:
 
     path: str
     model: str
+    layers: str
     split: str
     modality: str
     format: str
@@ -71,5 +95,6 @@ class StoreSummary:
     seconds: float
     recipe: str
     fingerprint: str
-    encoded: int = 0  # records this run encoded; 0 when the store was complete before
+    encoded: int = 0  # records this process encoded; 0 when the store was complete before
+    time: Mapping[str, float] = field(default_factory=dict)  # shares of this process' time: read, encode, write
     failures: Mapping[Any, str] = field(default_factory=dict)  # id -> reason

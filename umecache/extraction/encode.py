@@ -1,6 +1,6 @@
 """From shards to hidden states: read ahead in threads, encode, write and commit behind.
 
-    machine = ShardEncoder(encoder, inputs, lengths, prepared={}, device=device, batch_size=16, ...)
+    machine = ShardEncoder([encoder], inputs, lengths, prepared={}, device=device, batch_size=16, ...)
     try:
         machine.encode(writer.offers(), told)
     finally:
@@ -51,8 +51,8 @@ class ShardSink(Protocol):
     def records(self) -> Sequence[int]:
         """Positions to encode, in stored order."""
 
-    def write(self, position: int, values_TD: np.ndarray[Any, Any]) -> None:
-        """Store one record, [T, D]."""
+    def write(self, position: int, values_TD: np.ndarray[Any, Any], /) -> None:
+        """Store one record, [T, D]; where several layers are encoded, one after the other."""
 
     def fail(self, position: int, reason: str, file_sha256: str | None) -> None:
         """Record that an input could not be read."""
@@ -87,7 +87,7 @@ class ShardEncoder:
     """Runs one frozen encoder over the records of shards.
 
     Args:
-        encoder: already on `device`.
+        views: the encoder, already on `device`; for several layers in one pass, its views (`Encoder.at`).
         inputs: the input set; `prepared` holds what planning has prepared already (texts), by position.
         lengths: tokens of every record.
         batch_size: records; what is encoded at once is halved for good when the device's memory runs out.
@@ -99,7 +99,7 @@ class ShardEncoder:
 
     def __init__(
         self,
-        encoder: Encoder,
+        views: Sequence[Encoder],
         inputs: Inputs,
         lengths: Sequence[int],
         *,
@@ -110,20 +110,20 @@ class ShardEncoder:
         dtype: str = "float32",
         workers: int = 1,
     ) -> None:
-        self.encoder, self.inputs, self.lengths = encoder, inputs, lengths
+        self.views, self.inputs, self.lengths = tuple(views), inputs, lengths
         self.device, self.batch_size, self.precision = device, batch_size, precision
         # Half the bytes to copy where that is all the store keeps; the other dtypes are made of float32 by the store.
         self.dtype = torch.float16 if dtype == "float16" else torch.float32
         self.limit = batch_size  # records that fit in memory at once, as far as is known
         self.shares = Shares()
         self._transfer = Transfer(device)
-        self._ahead = ReadAhead(encoder, inputs, lengths, prepared=prepared, transfer=self._transfer, workers=workers)
+        self._ahead = ReadAhead(views[0], inputs, lengths, prepared=prepared, transfer=self._transfer, workers=workers)
         self._behind = Behind(BEHIND, name="umecache-write")
         self._lag = 1 if self._transfer.cuda else 0  # so that a GPU always has the next batch before it
         self._open: list[ShardSink] = []
 
     def close(self) -> None:
-        """Stop the threads; what they have not begun is dropped."""
+        """Stop the threads: what is being read is dropped, what is encoded is written."""
         self._ahead.close()
         self._behind.close()
 
@@ -221,8 +221,9 @@ class ShardEncoder:
 
     def _forward(self, chunk: Mapping[str, Tensor]) -> Part:
         with torch.inference_mode(), autocast(self.device, self.precision):
-            hidden_BTD = self.encoder.encode(self._transfer.to_device(chunk))
-            return self._transfer.to_host(hidden_BTD, self.dtype)
+            batch, (first, *others) = self._transfer.to_device(chunk), self.views
+            layers_BTD = first.encode_layers(batch, self.views) if others else [first.encode(batch)]
+            return self._transfer.to_host(layers_BTD, self.dtype)
 
     def _hand_over(self, launched: deque[Launched]) -> None:
         """Wait for the oldest launched batch and give it to the writing thread."""
@@ -236,11 +237,13 @@ class ShardEncoder:
     def _write(self, done: Launched) -> None:
         """In the writing thread."""
         shard, batch = done.work.shard, done.batch
-        rows = (row for part in done.parts for row in zip(part.values.numpy(), part.peaks.numpy(), strict=True))
-        for position, (values_TD, peak_T) in zip(batch.positions, rows, strict=True):
+        records = (record for part in done.parts for record in zip(*part.values, *part.peaks, strict=True))
+        for position, record in zip(batch.positions, records, strict=True):
+            layers_TD, peaks_T = record[: len(self.views)], record[len(self.views) :]
             length = self.lengths[position]
-            self._check(position, float(peak_T[:length].max()))
-            shard.write(position, values_TD[:length])
+            for peak_T in peaks_T:
+                self._check(position, float(peak_T[:length].max()))
+            shard.write(position, *(x_TD[:length].numpy() for x_TD in layers_TD))
         for position, failed in batch.failed.items():
             shard.fail(position, failed.reason, failed.sha256)
         if done.work.last:

@@ -8,32 +8,35 @@ Stores lie at STORES/DATASET/MODEL-RECIPE8/SPLIT. Cost: 577 tokens x 768 x 2 byt
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from umecache.data.dataset import Dataset, Split, open_dataset
-from umecache.encoders.base import Encoder, Json, LoadContext, Prepared, TrainText
-from umecache.encoders.registry import load_encoder
+from umecache.encoders.base import Encoder, LoadContext, TrainText
+from umecache.encoders.registry import load_encoder, resolve
 from umecache.errors import DataError
+from umecache.extraction import together
 from umecache.extraction.config import ExtractConfig, ModelRequest, StoreSummary
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
-from umecache.extraction.inputs import Inputs, cores, default_workers, digest_images, image_inputs, question_inputs
-from umecache.extraction.tuning import batch_size, store_origin, tune
+from umecache.extraction.inputs import cores, default_workers, digest_images
+from umecache.extraction.jobs import Pass, plan_split, store_folder, store_recipe
+from umecache.extraction.retry import retry_store
+from umecache.extraction.shares import Shares
+from umecache.extraction.space import check_space
+from umecache.extraction.tuning import tune
+from umecache.extraction.watch import Watch, watching
 from umecache.home import dataset_stores
 from umecache.reporting import Reporter, Silent
-from umecache.stores import Writer, open_store, open_writer, recipe8
+from umecache.stores import open_store
 
 DEFAULT_SPLITS = ("train", "val")
-SHARD_BYTES = 64 << 20  # what a process that dies may lose: about half a minute of a large encoder on one GPU
-TOKENIZE = 4096  # texts that are tokenized at a time
 
 
 def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Place | None = None) -> list[StoreSummary]:
-    """Run stage one and return one summary per model and split, in the order asked for.
+    """Run stage one and return one summary per model, split and layer, in the order asked for.
 
     Raises:
         UmecacheError: bad input, an unknown model, a store of something else at that path, a full disk, ...
@@ -42,13 +45,41 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
     reporter = (reporter or Silent()) if place.is_main else Silent()
     dataset = open_dataset(config.data)
     splits = choose_splits(dataset, config.splits)
-    loaded = {name: dataset.split(name, limit=config.limit, annotations=False) for name in splits}
+    loaded = [dataset.split(name, limit=config.limit, annotations=False) for name in splits]
+    summaries = []
+    with watching(config, reporter, place) as watch:
+        if config.retry_failed:
+            return _retry(config, dataset, loaded, watch, place) if place.is_main else []
+        # All that processes tell each other is told here: once work has started, any of them may die.
+        outcomes = hash_inputs(config, loaded, reporter, place)
+        for model in config.models:
+            views = load_views(model, encoder_context(model, dataset, config, reporter), place)
+            tuned = tune(views[0], config)
+            passes = [
+                each
+                for split in loaded
+                for each in plan_split(config, model, views, tuned, dataset, split, outcomes[split.name], place)
+            ]
+            check_space([t.writer for each in passes for t in each.targets], ignore=config.ignore_space)
+            for each in passes:
+                summaries += run_pass(config, each, watch, place)
+    return summaries
+
+
+def _retry(
+    config: ExtractConfig, dataset: Dataset, splits: Sequence[Split], watch: Watch, place: Place
+) -> list[StoreSummary]:
+    """The same stores, their failed inputs read again; the work of one process."""
     summaries = []
     for model in config.models:
-        encoder = load_encoder(model.name, model.options, _context(model, dataset, config, reporter)).to(place.device)
-        tuned = tune(encoder, config)
-        for split in loaded.values():
-            summaries.append(_extract_split(config, model, encoder, tuned, dataset, split, reporter, place))
+        views = load_views(model, encoder_context(model, dataset, config, watch.reporter), place)
+        tuned = tune(views[0], config)
+        for split in splits:
+            for view in views:
+                started = time.monotonic()
+                path = store_folder(config, model, dataset, store_recipe(config, view)) / split.name
+                encoded = retry_store(config, path, view, tuned, split, watch, place)
+                summaries.append(summarize(path, model, view, split.name, time.monotonic() - started, encoded))
     return summaries
 
 
@@ -66,15 +97,116 @@ def choose_splits(dataset: Dataset, asked: Sequence[str] | None) -> tuple[str, .
     return found
 
 
-def store_folder(config: ExtractConfig, model: ModelRequest, dataset: Dataset, recipe: dict[str, Json]) -> Path:
-    """The folder of one model's stores, one per split."""
-    if config.store is not None:
-        return config.store
-    short = re.sub(r"[^\w.-]+", "--", Path(model.name).name if Path(model.name).is_dir() else model.name).strip("-")
-    return dataset_stores(dataset.name, config.limit) / f"{short}-{recipe8(recipe)}"
+def hash_inputs(
+    config: ExtractConfig, splits: Sequence[Split], reporter: Reporter, place: Place
+) -> Mapping[str, Sequence[str]]:
+    """Per split, `digest_images` of its files; the main process alone reads them, and the others take its word."""
+    if all(resolve(model.name).modality == "text" for model in config.models):
+        return {split.name: () for split in splits}
+    workers = config.workers or cores() + 1
+    return {
+        split.name: place.share(lambda split=split: digest_images(split, reporter, workers=workers)) for split in splits
+    }
 
 
-def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, reporter: Reporter) -> LoadContext:
+def load_views(model: ModelRequest, context: LoadContext, place: Place) -> list[Encoder]:
+    """The encoder on its device, once per layer wanted; equal ones once."""
+    first, *others = ("last",) if model.wanted == ("all",) else model.wanted
+    encoder = load_encoder(model.name, replace(model.options, layers=first), context)
+    if model.wanted == ("all",):
+        others = list(encoder.layer_names()[1:])
+    views = [encoder, *(encoder.at(name) for name in others)]
+    distinct = {str(view.recipe.get("layers")): view for view in reversed(views)}
+    return [view.to(place.device) for view in reversed(distinct.values())]
+
+
+def run_pass(config: ExtractConfig, work: Pass, watch: Watch, place: Place) -> list[StoreSummary]:
+    """Fill and seal the stores of one pass."""
+    started = time.monotonic()
+    todo = [target for target in work.targets if not target.writer.complete]
+    for target in work.targets:
+        if target not in todo:
+            watch.say(f"{work.label}: complete, nothing to do ({target.writer.path})")
+    encoded, shares = 0, Shares()
+    if todo:
+        encoded, shares = encode_pass(config, replace(work, targets=todo), watch, place)
+        for target in todo:
+            target.writer.seal()
+    seconds = time.monotonic() - started
+    return [
+        summarize(
+            target.writer.path, work.model, target.view, work.split, seconds, encoded if target in todo else 0, shares
+        )
+        for target in work.targets
+    ]
+
+
+def encode_pass(config: ExtractConfig, work: Pass, watch: Watch, place: Place) -> tuple[int, Shares]:
+    """Encode whatever shards are left, with whoever else is at it; returns the records encoded here, and the time."""
+    writers = [target.writer for target in work.targets]
+    machine = ShardEncoder(
+        [target.view for target in work.targets],
+        work.inputs,
+        work.lengths,
+        prepared=work.prepared,
+        device=place.device,
+        batch_size=work.size,
+        precision=config.precision,
+        dtype=config.dtype,
+        workers=config.workers or default_workers(place.device),
+    )
+    writer = min(writers, key=lambda each: each.done)
+    if writer.done:
+        watch.say(f"{work.label}: {writer.done} of {writer.shards} shards were finished before; going on from there")
+    started = time.monotonic()
+    try:
+        with watch.progress(writer, work.label, work.item, machine.shares) as progress:
+            machine.encode(together.offers(writers), progress.told)
+    finally:
+        machine.close()
+    seconds = time.monotonic() - started
+    where = f" by process {place.index}" if place.processes > 1 else ""
+    watch.say(
+        f"{work.label}: {progress.mine:,} {work.item} encoded{where} in {seconds:,.0f} s; {machine.shares.words()}"
+    )
+    if hint := machine.shares.hint():
+        watch.say(hint)
+    return progress.mine, machine.shares
+
+
+def summarize(
+    path: Path,
+    model: ModelRequest,
+    view: Encoder,
+    split: str,
+    seconds: float,
+    encoded: int,
+    shares: Shares | None = None,
+) -> StoreSummary:
+    """What one finished store holds, and what it took."""
+    store = open_store(path)
+    return StoreSummary(
+        path=str(path),
+        model=model.name,
+        layers=str(view.recipe.get("layers", "last")),
+        split=split,
+        modality=str(store.manifest["modality"]),
+        format=store.format,
+        records=len(store),
+        tokens=int(store.manifest["tokens"]),
+        dim=store.dim,
+        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        failed=len(store.failures),
+        seconds=round(seconds, 3),
+        recipe=str(store.manifest["recipe_hash"]),
+        fingerprint=store.fingerprint,
+        encoded=encoded,
+        time={part: round(share, 4) for part, share in (shares or Shares()).fractions().items()},
+        failures=store.failures,
+    )
+
+
+def encoder_context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, reporter: Reporter) -> LoadContext:
     """What only the encoder that stage one trains itself asks for, read only then."""
 
     def train_text() -> TrainText:
@@ -88,150 +220,4 @@ def _context(model: ModelRequest, dataset: Dataset, config: ExtractConfig, repor
 
     return LoadContext(
         cache_dir=dataset_stores(dataset.name, config.limit) / "encoders", train_text=train_text, reporter=reporter
-    )
-
-
-def _extract_split(
-    config: ExtractConfig,
-    model: ModelRequest,
-    encoder: Encoder,
-    tuned: Mapping[str, Json],
-    dataset: Dataset,
-    split: Split,
-    reporter: Reporter,
-    place: Place,
-) -> StoreSummary:
-    started = time.monotonic()
-    inputs = _inputs(split, encoder, reporter, place, config.workers or cores() + 1)
-    prepared, lengths = plan_lengths(encoder, inputs)
-    recipe = {**encoder.recipe, "modality": encoder.modality, "dtype": config.dtype, "precision": config.precision}
-    folder = store_folder(config, model, dataset, recipe)
-    size = batch_size(config, encoder, place.device, folder / split.name)
-    writer = open_writer(
-        folder / split.name,
-        manifest={
-            "model": model.name,
-            "modality": encoder.modality,
-            "recipe": recipe,
-            "origin": store_origin(encoder, model.options.model_args, tuned, size),
-            "dataset": {"name": dataset.name, "split": split.name, "limit": config.limit},
-            "grid": _grid(encoder),
-        },
-        ids=inputs.ids,
-        digests=inputs.digests,
-        lengths=lengths,
-        dim=encoder.dim,
-        format=config.format,
-        dtype=config.dtype,
-        shard_records=config.shard_records,
-        shard_bytes=SHARD_BYTES,
-        failures=inputs.failures,
-        files=encoder.files,
-    )
-    label = f"{model.name} {split.name}"
-    encoded = 0
-    if writer.complete:
-        reporter.say(f"{label}: complete, nothing to do ({folder / split.name})")
-    else:
-        encoded = _encode_shards(config, encoder, inputs, lengths, prepared, writer, size, label, reporter, place)
-        writer.seal()
-    return _summary(folder / split.name, model, split, config, started, encoded)
-
-
-def _inputs(split: Split, encoder: Encoder, reporter: Reporter, place: Place, workers: int) -> Inputs:
-    if encoder.modality == "text":
-        return question_inputs(split)
-    # The main process alone hashes the files, and the others take its word.
-    return image_inputs(split, place.share(lambda: digest_images(split, reporter, workers=workers)))
-
-
-def plan_lengths(encoder: Encoder, inputs: Inputs) -> tuple[dict[int, Prepared], list[int]]:
-    """Tokens of every record, known before anything is encoded; texts are tokenized here once, equal ones together."""
-    if encoder.fixed_length is not None:
-        return {}, [0 if p in inputs.failures else encoder.fixed_length for p in range(len(inputs.ids))]
-    first: dict[str, int] = {}
-    for position, digest in enumerate(inputs.digests):
-        first.setdefault(digest, position)
-    positions = list(first.values())
-    prepared: dict[int, Prepared] = {}
-    for start in range(0, len(positions), TOKENIZE):
-        chunk = positions[start : start + TOKENIZE]
-        items = encoder.prepare_many([inputs.read(position) for position in chunk])
-        prepared.update(zip(chunk, items, strict=True))
-    lengths = [encoder.length(prepared[first[digest]]) for digest in inputs.digests]
-    return prepared, lengths
-
-
-def _encode_shards(
-    config: ExtractConfig,
-    encoder: Encoder,
-    inputs: Inputs,
-    lengths: list[int],
-    prepared: dict[int, Prepared],
-    writer: Writer,
-    size: int,
-    label: str,
-    reporter: Reporter,
-    place: Place,
-) -> int:
-    machine = ShardEncoder(
-        encoder,
-        inputs,
-        lengths,
-        prepared=prepared,
-        device=place.device,
-        batch_size=size,
-        precision=config.precision,
-        dtype=config.dtype,
-        workers=config.workers or default_workers(place.device),
-    )
-    done = Counter[str]()
-    started = time.monotonic()
-    finished, total = writer.done, len(writer.plan.first)
-    if finished:
-        reporter.say(f"{label}: {finished} of {writer.shards} shards were finished before; going on from there")
-    item = "images" if encoder.modality == "image" else "questions"
-    try:
-        with reporter.task(label, total, item) as task:
-            task.advance(total * finished // max(writer.shards, 1))
-
-            def told(count: int) -> None:
-                done["records"] += count
-                task.advance(count, GB=writer.bytes * done["records"] / max(total, 1) / 1e9)
-
-            machine.encode(writer.offers(), told)
-    finally:
-        machine.close()
-    seconds = time.monotonic() - started
-    reporter.say(f"{label}: {done['records']:,} {item} encoded in {seconds:,.0f} s; {machine.shares.words()}")
-    if hint := machine.shares.hint():
-        reporter.say(hint)
-    return done["records"]
-
-
-def _grid(encoder: Encoder) -> dict[str, Json] | None:
-    grid = encoder.grid
-    return None if grid is None else {"height": grid.height, "width": grid.width, "prefix": grid.prefix}
-
-
-def _summary(
-    path: Path, model: ModelRequest, split: Split, config: ExtractConfig, started: float, encoded: int
-) -> StoreSummary:
-    store = open_store(path)
-    return StoreSummary(
-        path=str(path),
-        model=model.name,
-        split=split.name,
-        modality=str(store.manifest["modality"]),
-        format=store.format,
-        records=len(store),
-        tokens=int(store.manifest["tokens"]),
-        dim=store.dim,
-        bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-        failed=len(store.failures),
-        seconds=round(time.monotonic() - started, 3),
-        recipe=str(store.manifest["recipe_hash"]),
-        fingerprint=store.fingerprint,
-        encoded=encoded,
-        failures=store.failures,
     )

@@ -30,7 +30,7 @@ class Inputs:
 
     Attributes:
         ids: one per record.
-        digests: sha256 of each input's content (hex); `missing:ID` where there is none.
+        digests: sha256 of each input's content (hex); `missing:ID` where there is none, "" where it is not known yet.
         failures: position -> reason, for inputs known to be unreadable before anything is encoded.
         read: the input at a position: a question's text or an image file's bytes; raises UnreadableInput.
     """

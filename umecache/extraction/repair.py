@@ -115,7 +115,7 @@ def _machine(found: Repairable, data: str | None, weights: str | None, place: Pl
     )
     tune(encoder, config)
     return ShardEncoder(
-        encoder,
+        [encoder],
         inputs,
         found.arguments["lengths"].tolist(),
         prepared={},

@@ -10,7 +10,7 @@ Shapes: B batch, T tokens (padded), D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +19,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Hidden states of some records on the CPU: there once `wait` has returned."""
+    """Hidden states of some records on the CPU, layer by layer: there once `wait` has returned."""
 
-    values: Tensor  # [B, T, D]
-    peaks: Tensor  # [B, T] float32: the largest absolute value of each token before the cast; NaN where one is
+    values: Sequence[Tensor]  # [B, T, D] of each layer
+    peaks: Sequence[
+        Tensor
+    ]  # [B, T] float32: the largest absolute value of each token before the cast; NaN where one is
     ready: torch.cuda.Event | None = None
 
     def wait(self) -> None:
@@ -56,22 +58,25 @@ class Transfer:
             tensor.record_stream(current)  # its memory is not given away before the encoder has read it
         return moved
 
-    def to_host(self, hidden_BTD: Tensor, dtype: torch.dtype) -> Part:
-        """The hidden states as `dtype` on the CPU, and the peaks that they had before."""
-        peak_BT = torch.linalg.vector_norm(hidden_BTD, math.inf, dim=-1, dtype=torch.float32)
-        values_BTD = hidden_BTD.to(dtype)
+    def to_host(self, layers_BTD: Sequence[Tensor], dtype: torch.dtype) -> Part:
+        """Hidden states as `dtype` on the CPU, and the peaks that they had before."""
+        peaks_BT = [torch.linalg.vector_norm(x_BTD, math.inf, dim=-1, dtype=torch.float32) for x_BTD in layers_BTD]
+        values_BTD = [x_BTD.to(dtype) for x_BTD in layers_BTD]
         if self._out is None:
-            return Part(values_BTD.cpu(), peak_BT.cpu())
+            return Part([x.cpu() for x in values_BTD], [x.cpu() for x in peaks_BT])
         self._out.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._out):
-            here = []
-            for tensor in (values_BTD, peak_BT):
-                host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-                here.append(host.copy_(tensor, non_blocking=True))
-                tensor.record_stream(self._out)
+            values, peaks = ([self._fetch(x) for x in tensors] for tensors in (values_BTD, peaks_BT))
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(self._out)
-        return Part(here[0], here[1], ready)
+        return Part(values, peaks, ready)
+
+    def _fetch(self, tensor: Tensor) -> Tensor:
+        assert self._out is not None
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._out)
+        return host
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -282,7 +282,17 @@ class Writer:
     @property
     def done(self) -> int:
         """Shards that are finished, by whichever process."""
-        return self.shards if self.complete else self.shards - len(self._job.left(range(self.shards)))
+        return self.shards - len(self.left())
+
+    def left(self, among: Sequence[int] | None = None) -> list[int]:
+        """Shards (of those named) that are not finished by any process."""
+        return [] if self.complete else self._job.left(range(self.shards) if among is None else among)
+
+    @property
+    def finished_records(self) -> int:
+        """Distinct records in finished shards, by whichever process."""
+        counts = np.diff(self.plan.bounds)
+        return int(counts.sum() - counts[self.left()].sum())
 
     @property
     def bytes(self) -> int:
@@ -312,10 +322,11 @@ class Writer:
         """
         left = list(range(self.shards))
         while not self.complete and (left := self._job.left(left)):
-            shard = self._next(left)
-            if shard is not None and self.notes:
-                self._job.work.note_origin(self._wanted["facts"].get("origin"))
-            yield shard
+            yield self._next(left)
+
+    def take(self, k: int) -> ShardWriter | None:
+        """Shard k, to use as a context manager or to `discard`; None where it is held or finished."""
+        return None if self.complete else self._next([k])
 
     def _next(self, left: list[int]) -> ShardWriter | None:
         """The first of these shards that can be claimed."""
@@ -325,6 +336,8 @@ class Writer:
             if claim is None:
                 continue
             if self._job.receipt(k) is None:
+                if self.notes:
+                    self._job.work.note_origin(self._wanted["facts"].get("origin"))
                 return ShardWriter(self._job, k, claim)
             self._job.claims.release(claim)  # its last owner finished while we were looking
         return None

@@ -1,0 +1,90 @@
+"""What a pass is planned to write: lengths, failures, stores that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.encoders.broken_images import photo
+from tests.extraction.conftest import MakeData
+from tests.extraction.test_encode import Letters
+from umecache.data.dataset import open_dataset
+from umecache.encoders.base import Prepared
+from umecache.encoders.registry import load_encoder
+from umecache.errors import UnreadableInput
+from umecache.extraction.config import ExtractConfig, ModelRequest
+from umecache.extraction.devices import Place
+from umecache.extraction.inputs import Inputs, content_digest
+from umecache.extraction.jobs import plan_lengths, plan_split, prepare_texts
+
+PLACE = Place(torch.device("cpu"))
+
+
+class Strict(Letters):
+    """Prepares texts in batches, and none of a batch that holds a question mark."""
+
+    calls: list[int]
+
+    def prepare_many(self, items: Sequence[str | bytes]) -> list[Prepared]:
+        self.calls = [*getattr(self, "calls", []), len(items)]
+        return super().prepare_many(items)
+
+
+def _inputs(texts: Sequence[str]) -> Inputs:
+    return Inputs(tuple(range(len(texts))), tuple(map(content_digest, texts)), texts.__getitem__)
+
+
+def test_equal_texts_are_tokenized_once() -> None:
+    encoder, inputs = Strict(), _inputs(["aa", "b", "aa", "b", "ccc"])
+    prepared, failures = prepare_texts(encoder, inputs)
+    assert (sorted(prepared), failures, encoder.calls) == ([0, 1, 4], {}, [3])
+    assert plan_lengths(encoder, inputs, prepared) == [2, 1, 2, 1, 3]
+
+
+def test_texts_that_are_none_fail_wherever_they_are_asked() -> None:
+    encoder, inputs = Strict(), _inputs(["aa", "what?", "b", "what?"])
+    prepared, failures = prepare_texts(encoder, inputs)
+    assert failures == dict.fromkeys((1, 3), "has a question mark")
+    failed = Inputs(inputs.ids, inputs.digests, inputs.read, failures)
+    assert plan_lengths(encoder, failed, prepared) == [2, 0, 1, 0]
+
+
+def test_a_bug_in_a_tokenizer_is_no_failed_text() -> None:
+    class Buggy(Letters):
+        def prepare(self, item: str | bytes) -> Prepared:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        prepare_texts(Buggy(), _inputs(["a"]))
+    assert not issubclass(ZeroDivisionError, UnreadableInput)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "expected"),
+    [
+        ("sample-image", ("last", "-2", "-3"), [3]),  # one width, one plan, one pass
+        ("lstm", ("last", "-2", "-3"), [2, 1]),  # the embeddings are narrower: a pass of their own
+    ],
+)
+def test_stores_of_one_plan_share_a_pass(
+    make_data: MakeData, name: str, layers: tuple[str, ...], expected: list[int]
+) -> None:
+    from umecache.encoders.base import EncoderOptions
+
+    dataset = open_dataset(str(make_data({f"{n}.jpg": photo(seed=n) for n in range(3)})))
+    random = EncoderOptions(weights="random") if name == "lstm" else EncoderOptions()
+    encoder = load_encoder(name, random)
+    model = ModelRequest(name=name, options=random, layers=layers)
+    config = ExtractConfig(models=(model,), data=str(dataset.folder))
+    views = [encoder.at(layer) for layer in layers]
+    split = dataset.split("train", annotations=False)
+    arguments: Any = (config, model, views, {}, dataset, split, ["0" * 63 + str(n) for n in range(3)], PLACE)
+    passes = plan_split(*arguments)
+    assert [len(each.targets) for each in passes] == expected
+    paths = [target.writer.path for each in passes for target in each.targets]
+    assert len({Path(path).parent for path in paths}) == 3, "each layer is a store of its own"
+    assert ("layers last,-2" in passes[0].label) and passes[0].item == ("images" if "image" in name else "questions")
