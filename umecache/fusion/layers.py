@@ -10,6 +10,7 @@ width, H heads, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.errors import UsageError
-from umecache.fusion.base import Features
+from umecache.fusion.base import Features, once
 
 
 def check_choice(option: str, value: Any, choices: Sequence[str]) -> str:
@@ -85,19 +86,24 @@ class TokenProjection(nn.Module):
         means = []
         for name, linear in zip(self.modalities, self.maps, strict=True):
             x_BTD, mask_BT = self._read(features, name)
-            p_BK = linear(masked_mean(x_BTD, mask_BT))
+            p_BK = linear(
+                once(features, ("mean", name, self.normed, x_BTD.dtype), partial(masked_mean, x_BTD, mask_BT))
+            )
             means.append(p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
         return means
 
     def _read(self, features: Features, name: str) -> tuple[Tensor, Tensor]:
         """Tokens in the weights' dtype, padding zero, on one scale if asked for."""
         tokens_BTD, mask_BT = features[name]
-        # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
-        x_BTD = zero_padding(tokens_BTD, mask_BT).to(next(self.maps.parameters()).dtype)
-        if self.normed:
+        dtype = next(self.maps.parameters()).dtype
+
+        def read() -> Tensor:
+            # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
+            x_BTD = zero_padding(tokens_BTD, mask_BT).to(dtype)
             # No scale and shift of its own: the map that follows has them already.
-            x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:])
-        return x_BTD, mask_BT
+            return F.layer_norm(x_BTD, x_BTD.shape[-1:]) if self.normed else x_BTD
+
+        return once(features, ("tokens", name, self.normed, dtype), read), mask_BT
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:

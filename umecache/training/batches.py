@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from umecache.fusion.base import SharedFeatures
 from umecache.stores import Store
 from umecache.training.config import Residency
 from umecache.training.sources import FromStore, InMemory, Source, bytes_needed
@@ -38,7 +38,7 @@ class Batch:
     """Some questions: their positions in the split, and their features on the device."""
 
     index: Index  # [B]
-    features: dict[str, tuple[Tensor, Tensor]]
+    features: SharedFeatures  # what heads compute alike is computed once
 
 
 class FeatureReader:
@@ -85,7 +85,7 @@ class FeatureReader:
 
     def gather(self, index_B: Index) -> Batch:
         """The batch of these questions."""
-        return Batch(index_B, {name: source.gather(index_B) for name, source in self._sources.items()})
+        return Batch(index_B, SharedFeatures({name: source.gather(index_B) for name, source in self._sources.items()}))
 
 
 def epoch_order(
