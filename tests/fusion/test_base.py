@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.fusion.contract import Declared, FusionContract, Make
+from umecache.fusion.base import SharedFeatures, once
 from umecache.fusion.cost import figures
 from umecache.fusion.registry import METHODS, build_fusion
 
@@ -81,3 +83,32 @@ class TestOwn(FusionContract):
         assert len(code.strip().splitlines()) <= 20, "in 20 lines"
         (tmp_path / "mine.py").write_text(code)
         return partial(build_fusion, f"{tmp_path / 'mine.py'}:Mine")
+
+
+def test_shared_features_compute_once_what_heads_share() -> None:
+    made: list[int] = []
+
+    def make() -> torch.Tensor:
+        made.append(1)
+        return torch.ones(2)
+
+    features = {"text": (torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool))}
+    shared = SharedFeatures(features)
+    assert once(shared, ("mean", "text"), make) is once(shared, ("mean", "text"), make)
+    assert once(features, ("mean", "text"), make) is not once(features, ("mean", "text"), make)
+    once(shared, ("mean", "image"), make)
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_head_answers_the_same_on_features_that_others_have_read(name: str) -> None:
+    torch.manual_seed(0)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    features = {"text": (torch.randn(2, 3, 5), mask), "image": (torch.randn(2, 3, 7), mask)}
+    dims = {"text": 5, "image": 7}
+    shared = SharedFeatures(features)
+    for _ in range(2):
+        fusion = build_fusion(name, dims, width=8).eval()
+        other = build_fusion(name, dims, width=8, **({"input_norm": "none"} if name == "concat" else {})).eval()
+        for one in (fusion, other):
+            assert torch.equal(one(shared), one(features))

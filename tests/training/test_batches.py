@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from umecache.stores import open_store
-from umecache.training.batches import FeatureReader, batches, epoch_order, free_memory
+from umecache.training.batches import FeatureReader, batches, epoch_order, free_memory, room_for
 
 CPU = torch.device("cpu")
 RESIDENCIES = ("memory", "store")
@@ -95,10 +95,10 @@ def test_bytes_read_once_in_memory_and_each_time_from_the_store(kit: Any, tmp_pa
 
 
 def test_auto_keeps_what_is_small(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reader(path, [10, 11], "auto").in_memory
+    assert reader(path, [10, 11], "auto").residency == "memory"
     monkeypatch.setattr("umecache.training.batches.free_memory", lambda device: 100)
-    assert not reader(path, list(range(10, 20)), "auto").in_memory
-    assert reader(path, list(range(10, 20)), "memory").in_memory
+    assert reader(path, list(range(10, 20)), "auto").residency == "store"
+    assert reader(path, list(range(10, 20)), "memory").residency == "memory"
     assert free_memory(CPU) > 0
 
 
@@ -109,6 +109,64 @@ def test_the_order_is_a_shuffle_that_its_seed_and_epoch_decide() -> None:
     assert np.array_equal(order, epoch_order(index, order_seed=3, epoch=1))
     assert not np.array_equal(order, epoch_order(index, order_seed=3, epoch=2))
     assert not np.array_equal(order, epoch_order(index, order_seed=4, epoch=1))
+
+
+def test_a_gpu_keeps_what_fits_and_ram_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umecache.training.batches.free_memory", lambda device: 400 if device.type == "cuda" else 4000)
+    gpu = torch.device("cuda")
+    assert [room_for(size, gpu) for size in (100, 101, 1000, 1001)] == ["device", "memory", "memory", "store"]
+    assert [room_for(size, CPU) for size in (1000, 1001)] == ["memory", "store"]
+
+
+def test_an_order_by_windows_keeps_an_image_s_questions_together() -> None:
+    images = np.repeat(np.arange(50), 6)[np.random.default_rng(0).permutation(300)]
+    index = np.flatnonzero(np.arange(300) % 7)
+    order = epoch_order(index, order_seed=1, epoch=0, images=images, window=8)
+    assert sorted(order) == list(index)
+    assert not np.array_equal(order, epoch_order(index, order_seed=1, epoch=1, images=images, window=8))
+    first, last = {}, {}
+    for place, image in enumerate(images[order].tolist()):
+        first.setdefault(image, place)
+        last[image] = place
+    assert max(last[image] - first[image] for image in first) < 8 * 6
+    seen = images[order[:48]]
+    assert len(set(seen[:8].tolist())) > 3  # and inside a window they are shuffled
+
+
+@pytest.mark.parametrize("length", [3, None])
+def test_with_windows_every_image_is_read_once(kit: Any, tmp_path: Path, length: int | None) -> None:
+    rng = np.random.default_rng(0)
+    items = {n: rng.normal(size=(length or 1 + n % 4, 6)).astype(np.float16) for n in range(40)}
+    store = open_store(kit.store(tmp_path / "store", "image", items))
+    images = np.repeat(np.arange(40), 5)
+    order = epoch_order(np.arange(200), order_seed=0, epoch=0, images=images, window=4)
+    windowed = FeatureReader({"image": (store, images)}, device=CPU, residency="store", window=8)
+    plain = FeatureReader({"image": (store, images)}, device=CPU, residency="store")
+    pairs = zip(batches(windowed, order, batch_size=7), batches(plain, order, batch_size=7), strict=True)
+    for one, other in pairs:
+        assert torch.equal(one.features["image"][0], other.features["image"][0])
+        assert torch.equal(one.features["image"][1], other.features["image"][1])
+    assert windowed.bytes_read == sum(record.nbytes for record in items.values())
+    assert plain.bytes_read == 5 * windowed.bytes_read
+
+
+def test_a_batch_of_more_images_than_are_kept_is_read_anew(kit: Any, tmp_path: Path) -> None:
+    items = {n: np.full((2, 6), n, np.float16) for n in range(9)}
+    store = open_store(kit.store(tmp_path / "store", "image", items))
+    source = FeatureReader({"image": (store, np.arange(9))}, device=CPU, residency="store", window=3)
+    for _ in range(2):
+        tokens_BTD, _ = source.gather(np.arange(9)).features["image"]
+        assert tokens_BTD[:, 0, 0].tolist() == list(range(9))
+    for index in ([0, 1, 2], [3, 1, 8], [0, 3, 1]):
+        tokens_BTD, _ = source.gather(np.array(index)).features["image"]
+        assert tokens_BTD[:, 0, 0].tolist() == index
+
+
+def test_waiting_is_counted(path: Path) -> None:
+    source = reader(path, [10] * 20)
+    for _ in batches(source, np.arange(20), batch_size=5):
+        pass
+    assert 0 < source.waited <= source.looped
 
 
 def test_leaving_early_stops_the_thread(path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from umecache.errors import JobFailed
+from umecache.extraction.devices import Place
 from umecache.reporting import Silent
 from umecache.training.config import CompareConfig
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, choose_rates, place, run_heads, say_where
+from umecache.training.job import Material, choose_rates, place, run_heads, say_where, settle_order
 from umecache.training.questions import load_questions
 from umecache.training.resolve import find_sources
 
@@ -107,7 +108,7 @@ def test_early_stopping_trains_on_the_rest_only(world: Any) -> None:
 
 
 def test_it_says_in_one_line_where_features_stay(world: Any) -> None:
-    for residency, words in (("memory", "kept in memory"), ("store", "read from the store")):
+    for residency, words in (("memory", "kept in memory"), ("device", "kept on cpu"), ("store", "read from the store")):
         heard = Heard()
         say_where(material_of(world, residency=residency), heard)
         assert len(heard.lines) == 1 and words in heard.lines[0]
@@ -133,3 +134,22 @@ def test_a_tracker_hears_every_epoch_of_every_head(world: Any) -> None:
     assert [step for step, _ in heard] == [1, 1, 2, 2]
     label = "heads/concat/lr-0.001/seed-1"
     assert set(heard[1][1]) == {f"{label}/loss", f"{label}/lr", f"{label}/held_out"}
+
+
+def test_the_order_is_settled_by_where_features_stay(world: Any) -> None:
+    for residency, order in (("auto", "full"), ("memory", "full"), ("store", "window")):
+        material = material_of(world, residency=residency)
+        settled = settle_order(material.config, material.questions, [material.sources], Place(torch.device("cpu")))
+        assert settled.order == order
+    assert settle_order(settled, material.questions, [], Place(torch.device("cpu"))) is settled
+
+
+def test_by_windows_an_epoch_reads_every_image_once(world: Any) -> None:
+    read = {}
+    for order in ("window", "full"):
+        material = material_of(world, epochs=2, residency="store", order=order)
+        run_heads(material, [HeadSpec(method="image-only", seed=0, lr=1e-3)], Silent())
+        read[order] = material.bytes_read
+        facts = material.reading()
+        assert facts["order"] == order and 0 <= float(str(facts["share_waited"])) <= 1
+    assert read["window"] < read["full"]

@@ -27,6 +27,7 @@ def compare(
         list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
     lr: Annotated[str | None, typer.Option(help="Rate, several (a row each), or auto: each method its own. Default: 1e-3.")] = None,
@@ -53,7 +54,7 @@ def compare(
     devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     residency: Annotated[
-        str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
+        str | None, typer.Option(help="Where features stay: auto, device, memory, store.")
     ] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
@@ -90,6 +91,7 @@ def compare(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "order": order,
             "order_seed": order_seed,
             "epochs": epochs,
             "schedule": schedule,

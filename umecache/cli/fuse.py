@@ -25,6 +25,7 @@ def fuse(
     eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
     method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")] = None,
@@ -50,7 +51,7 @@ def fuse(
     devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
     residency: Annotated[
-        str | None, typer.Option(help="Features in memory or read each epoch: auto, memory, store.")
+        str | None, typer.Option(help="Where features stay: auto, device, memory, store.")
     ] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
@@ -85,6 +86,7 @@ def fuse(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "order": order,
             "order_seed": order_seed,
             "epochs": epochs,
             "schedule": schedule,

@@ -13,12 +13,33 @@ still returns finite numbers. What stands at padded tokens never matters, not ev
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
 """Modality -> (tokens [B, T, D] float, mask [B, T] bool). A fusion reads them in the order of its `dims`."""
+
+
+class SharedFeatures(dict[str, tuple[Tensor, Tensor]]):
+    """A batch that several heads read one after another: what they all compute alike, without weights, is computed by
+    the first of them (the norm of every token, the mean over tokens: nearly all the work of a pooled head).
+    """
+
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
+        self._made: dict[tuple[object, ...], Tensor] = {}
+
+    def once(self, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        """`make()`, which must not depend on anything but these features and `key`."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def once(features: Features, key: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+    """`make()`, shared among heads where the features are shared."""
+    return features.once(key, make) if isinstance(features, SharedFeatures) else make()
 
 
 class Fusion(nn.Module, ABC):

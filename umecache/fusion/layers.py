@@ -10,7 +10,7 @@ width, H heads, M modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.errors import UsageError
-from umecache.fusion.base import Features
+from umecache.fusion.base import Features, once
 
 
 def check_choice(option: str, value: Any, choices: Sequence[str]) -> str:
@@ -96,12 +96,14 @@ def power_normalise(x_BD: Tensor) -> Tensor:
 def read_tokens(features: Features, name: str, dtype: torch.dtype, normed: bool) -> tuple[Tensor, Tensor]:
     """Tokens [B, T, D] in the weights' dtype, padding zero, each token on one scale if `normed`; and their mask."""
     tokens_BTD, mask_BT = features[name]
-    # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
-    x_BTD = zero_padding(tokens_BTD, mask_BT).to(dtype)
-    if normed:
+
+    def read() -> Tensor:
+        # Zero first: what stands at a padded token may be NaN, and NaN times a mask is NaN.
+        x_BTD = zero_padding(tokens_BTD, mask_BT).to(dtype)
         # No scale and shift of its own: the map that follows has them already.
-        x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:])
-    return x_BTD, mask_BT
+        return F.layer_norm(x_BTD, x_BTD.shape[-1:]) if normed else x_BTD
+
+    return once(features, ("tokens", name, normed, dtype), read), mask_BT
 
 
 class TokenProjection(nn.Module):
@@ -141,7 +143,8 @@ class TokenProjection(nn.Module):
         means = []
         for name, linear in zip(self.modalities, self.maps, strict=True):
             x_BTD, mask_BT = self.read(features, name)
-            p_BK = linear(masked_mean(x_BTD, mask_BT))
+            key = ("mean", name, self.normed, x_BTD.dtype)
+            p_BK = linear(once(features, key, partial(masked_mean, x_BTD, mask_BT)))
             means.append(p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
         return means
 

@@ -6,30 +6,30 @@
 
 Shapes: B batch, T tokens of a modality padded to the batch's longest record, D width of its hidden states.
 
-A thread gathers the next batches while heads compute. Small stores are kept in memory (on the device) after one read;
-larger ones are gathered from the store's memory map each time.
+A thread gathers the next batches while heads compute. Small stores are kept on the device or in RAM after one read;
+larger ones are gathered from the store's memory map (`sources.py`), and an order by windows of images then reads every
+image once per epoch.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from umecache.fusion.base import SharedFeatures
 from umecache.stores import Store
-from umecache.stores.dtypes import decoded_dtype, row_bytes
 from umecache.training.config import Residency
+from umecache.training.sources import FromStore, InMemory, Source, bytes_needed
 from umecache.training.targets import Index
 
 PREFETCH = 2  # batches gathered ahead
-FIRST_READ = 256  # records at a time when a store is read into memory
-_TORCH = {"float16": torch.float16, "float32": torch.float32}
+WINDOW = 1024  # images whose questions are shuffled together: 0.9 GB of ViT-B/16 at 384 px
 MEMORY_SHARE = 0.25  # of the free memory: what "auto" may fill with features
 
 
@@ -38,72 +38,7 @@ class Batch:
     """Some questions: their positions in the split, and their features on the device."""
 
     index: Index  # [B]
-    features: dict[str, tuple[Tensor, Tensor]]
-
-
-class _Source(Protocol):
-    """Where one modality's features come from."""
-
-    bytes_read: int
-
-    def gather(self, index_B: Index, device: torch.device) -> tuple[Tensor, Tensor]: ...
-
-
-class _FromStore:
-    """Gathers from the store itself, through one buffer that is used again and again."""
-
-    def __init__(self, store: Store, ids: Index) -> None:
-        self.store = store
-        self.rows = store.rows(ids)
-        self.bytes_read = 0
-        self._token_bytes = row_bytes(store.dtype, store.dim)
-        self._buffer = np.empty(0, decoded_dtype(store.dtype))
-
-    def gather(self, index_B: Index, device: torch.device) -> tuple[Tensor, Tensor]:
-        rows_B = self.rows[index_B]
-        lengths_B = self.store.lengths[rows_B]
-        self.bytes_read += int(lengths_B.sum()) * self._token_bytes
-        room_BTD = self._room(len(rows_B), max(int(lengths_B.max(initial=0)), 1))
-        tokens_BTD, mask_BT = self.store.batch_rows(rows_B, out=room_BTD)
-        # copy=True: the buffer is filled again while heads still read this batch.
-        return (
-            torch.from_numpy(tokens_BTD).to(device, torch.float32, copy=True),
-            torch.from_numpy(mask_BT).to(device, copy=True),
-        )
-
-    def _room(self, records: int, longest: int) -> np.ndarray[Any, Any]:
-        size = records * longest * self.store.dim
-        if self._buffer.size < size:
-            self._buffer = np.empty(size, self._buffer.dtype)
-        return self._buffer[:size].reshape(records, longest, self.store.dim)
-
-
-class _InMemory:
-    """All distinct records of some ids in one tensor, read once; batches are selected from it on the device."""
-
-    def __init__(self, store: Store, ids: Index, device: torch.device) -> None:
-        rows, self.record_of = _distinct(store, ids)
-        lengths = store.lengths[rows].astype(np.int64)
-        ends = np.cumsum(lengths)
-        self.lengths = torch.from_numpy(lengths)
-        self.starts = torch.from_numpy(ends - lengths)
-        self.zero_row = int(ends[-1]) if len(ends) else 0  # padding points at a row of zeros behind the last record
-        kept_ND = torch.zeros(self.zero_row + 1, store.dim, dtype=_TORCH[decoded_dtype(store.dtype).name])
-        for first in range(0, len(rows), FIRST_READ):
-            part = slice(first, first + FIRST_READ)
-            tokens_BTD, mask_BT = store.batch_rows(rows[part])
-            kept_ND[int(self.starts[first]) : int(ends[part][-1])] = torch.from_numpy(tokens_BTD[mask_BT])
-        self.tokens_ND = kept_ND.to(device)
-        self.bytes_read = self.zero_row * row_bytes(store.dtype, store.dim)
-
-    def gather(self, index_B: Index, device: torch.device) -> tuple[Tensor, Tensor]:
-        record_B = torch.from_numpy(self.record_of[index_B])
-        lengths_B = self.lengths[record_B]
-        position_T = torch.arange(max(int(lengths_B.max()) if len(lengths_B) else 0, 1))
-        mask_BT = position_T < lengths_B[:, None]
-        row_BT = torch.where(mask_BT, self.starts[record_B][:, None] + position_T, self.zero_row)
-        tokens_BTD = self.tokens_ND[row_BT.to(device)]
-        return tokens_BTD.to(torch.float32), mask_BT.to(device)
+    features: SharedFeatures  # what heads compute alike is computed once
 
 
 class FeatureReader:
@@ -112,26 +47,34 @@ class FeatureReader:
     Args:
         stores: modality -> (store, one id per question of the split), in the order that fusions see them.
         device: where batches go.
-        residency: "memory" keeps all features on the device, "store" reads them each time, "auto" keeps them where
-            they take less than a quarter of the free memory.
+        residency: "device" keeps all features there, "memory" in RAM (pinned, where the device is a GPU), "store" reads
+            them each time; "auto" takes the first of these that has room.
+        window: records kept where they are read from the store; see `FromStore`.
 
     Attributes:
-        in_memory: which of the two it is.
+        residency: which it is: "device", "memory" or "store".
         bytes_needed: what all features take in memory, equal inputs counted once.
+        waited: seconds that batches were waited for.
+        looped: seconds of the loops over batches, all in all.
     """
 
     def __init__(
-        self, stores: Mapping[str, tuple[Store, Index]], *, device: torch.device, residency: Residency = "auto"
+        self,
+        stores: Mapping[str, tuple[Store, Index]],
+        *,
+        device: torch.device,
+        residency: Residency = "auto",
+        window: int = 0,
     ) -> None:
         self.device = device
-        need = sum(
-            int(store.lengths[_distinct(store, ids)[0]].sum()) * store.dim * decoded_dtype(store.dtype).itemsize
-            for store, ids in stores.values()
-        )
-        self.in_memory = residency == "memory" or (residency == "auto" and need <= MEMORY_SHARE * free_memory(device))
-        self.bytes_needed = need
-        self._sources: dict[str, _Source] = {
-            name: _InMemory(store, ids, device) if self.in_memory else _FromStore(store, ids)
+        self.bytes_needed = sum(bytes_needed(store, ids) for store, ids in stores.values())
+        self.residency = room_for(self.bytes_needed, device) if residency == "auto" else residency
+        self.waited = self.looped = 0.0
+        keep = device if self.residency == "device" else torch.device("cpu")
+        self._sources: dict[str, Source] = {
+            name: FromStore(store, ids, device=device, window=window)
+            if self.residency == "store"
+            else InMemory(store, ids, keep=keep, device=device)
             for name, (store, ids) in stores.items()
         }
 
@@ -142,20 +85,33 @@ class FeatureReader:
 
     def gather(self, index_B: Index) -> Batch:
         """The batch of these questions."""
-        return Batch(index_B, {name: source.gather(index_B, self.device) for name, source in self._sources.items()})
+        return Batch(index_B, SharedFeatures({name: source.gather(index_B) for name, source in self._sources.items()}))
 
 
-def _distinct(store: Store, ids: Index) -> tuple[Index, Index]:
-    """Rows of the distinct records behind some ids, and which of them each id has: equal inputs share one."""
-    rows = store.rows(ids)
-    place = np.where(store.lengths[rows] > 0, store.starts[rows], -1)  # all failed inputs are one empty record
-    _, first, record_of = np.unique(place, return_index=True, return_inverse=True)
-    return rows[first], record_of.astype(np.int64)
+def epoch_order(
+    index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = WINDOW
+) -> Index:
+    """The order of one epoch: the same for every head that shares the read.
+
+    Args:
+        images: the image of each question of the split. Then images are shuffled and cut into windows, and questions
+            are shuffled inside a window, so that all questions about an image come soon after each other; None: all
+            questions are shuffled.
+        window: images of a window.
+    """
+    rng = np.random.default_rng([order_seed, epoch])
+    if images is None:
+        return rng.permutation(index)
+    distinct_images, image_of = np.unique(images[index], return_inverse=True)
+    window_of = rng.permutation(len(distinct_images))[image_of] // window
+    return index[np.lexsort((rng.random(len(index)), window_of))]
 
 
-def epoch_order(index: Index, *, order_seed: int, epoch: int) -> Index:
-    """The order of one epoch: the same for every head that shares the read."""
-    return np.random.default_rng([order_seed, epoch]).permutation(index)
+def room_for(size: int, device: torch.device) -> Residency:
+    """Where so many bytes of features have room: the device, RAM, or neither ("store")."""
+    if size <= MEMORY_SHARE * free_memory(device):
+        return "memory" if device.type == "cpu" else "device"
+    return "memory" if size <= MEMORY_SHARE * free_memory(torch.device("cpu")) else "store"
 
 
 def batches(reader: FeatureReader, index: Index, *, batch_size: int) -> Generator[Batch, None, None]:
@@ -182,15 +138,22 @@ def batches(reader: FeatureReader, index: Index, *, batch_size: int) -> Generato
             hand_over(error)
 
     thread = threading.Thread(target=work, name="umecache-batches", daemon=True)
+    started = time.perf_counter()
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while True:
+            asked = time.perf_counter()
+            item = ready.get()
+            reader.waited += time.perf_counter() - asked
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stop.set()
         thread.join()
+        reader.looped += time.perf_counter() - started
 
 
 def free_memory(device: torch.device) -> int:

@@ -22,7 +22,17 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import CompareConfig
 from umecache.training.folders import NewFolder, stamp
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, Rate, Result, choose_rates, job_facts, place, run_folder, run_heads
+from umecache.training.job import (
+    Material,
+    Rate,
+    Result,
+    choose_rates,
+    job_facts,
+    place,
+    run_folder,
+    run_heads,
+    settle_order,
+)
 from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions, load_questions
@@ -57,16 +67,19 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         questions = load_questions(config)
         cells = _cells(config, questions)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
+        config = settle_order(config, questions, cells, where)
         job = job_facts(config, questions, cells, where)
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             rows: list[dict[str, Any]] = []
             bytes_read = 0
+            reading: list[dict[str, Json]] = []
             for number, sources in enumerate(cells):
                 material = Material(questions, sources, config, where.device, checkpoints, tracker)
                 rates, results = _train_cell(material, config, arguments, number, reporter)
                 if where.is_main:
                     rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
                 bytes_read += material.bytes_read
+                reading.append(material.reading())
             if not where.is_main:
                 return Comparison(folder.path, {})
             for row in rows:
@@ -74,6 +87,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
             document: dict[str, Any] = {
                 "rows": rows,
                 "bytes_read": bytes_read,
+                "reading": reading,
                 "report": str(folder.path / "report.md"),
                 "table": str(folder.path / "table.csv"),
                 "data": questions.dataset.name,
@@ -203,7 +217,9 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
     """What a reader of the table has to know."""
     notes = [
         f"One read: every head saw the same batches in the same order (order seed {config.order_seed}, batch size "
-        f"{config.batch_size}); seeds vary initialisation and dropout.",
+        f"{config.batch_size}, "
+        + ("all questions shuffled" if config.order == "full" else "questions shuffled inside windows of images")
+        + "); seeds vary initialisation and dropout.",
         "± is the sample standard deviation over seeds (n - 1).",
         *questions.notes,
     ]

@@ -21,7 +21,8 @@ OptimizerName = Literal["adam", "adamw"]
 Schedule = Literal["constant", "cosine"]
 Protocol = Literal["official-2021", "official-2016", "thesis"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Residency = Literal["auto", "memory", "store"]
+Residency = Literal["auto", "device", "memory", "store"]
+Order = Literal["auto", "full", "window"]
 
 LR_GRID = (1e-4, 3e-4, 1e-3, 3e-3)
 """The rates that `--lr auto` tries."""
@@ -37,6 +38,7 @@ class TrainConfig:
     train_split: str = "train"
     eval_split: str = "val"
     limit: int | None = None  # the first N questions of each split, and their images
+    order: Order = "auto"  # "full": all questions shuffled; "window": images, then questions inside a window of them
     order_seed: int = 0  # of the order of batches and of the held-out part: shared by all heads
     seeds: tuple[int, ...] = (0,)  # of initialisation and dropout, one trained head each
 
@@ -73,6 +75,7 @@ class TrainConfig:
         _choice("optimizer", self.optimizer, get_args(OptimizerName))
         _choice("schedule", self.schedule, get_args(Schedule))
         _choice("protocol", self.protocol, get_args(Protocol))
+        _choice("order", self.order, get_args(Order))
         _choice("residency", self.residency, get_args(Residency))
         _choice("precision", self.precision, get_args(Precision))
         for name in ("batch_size", "accumulate", "epochs", "width"):

@@ -18,7 +18,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import FuseConfig
 from umecache.training.folders import stamp
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, job_facts, place, run_folder, run_heads
+from umecache.training.job import Material, job_facts, place, run_folder, run_heads, settle_order
 from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, write_method, write_sweep
 from umecache.training.questions import load_questions
@@ -60,6 +60,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             for seed in config.seeds
         ]
         default = runs_home() / questions.dataset.name / f"{file_name(config.method)}-{stamp()}"
+        config = settle_order(config, questions, [sources], where)
         job = job_facts(config, questions, [sources], where)
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             material = Material(questions, sources, config, where.device, checkpoints, tracker)
@@ -81,6 +82,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
         "vocabulary": questions.vocabulary_facts(),
         "baselines": questions.baselines,
         "bytes_read": material.bytes_read,
+        "reading": material.reading(),
         "seconds_total": round(time.perf_counter() - started, 2),
         "notes": list(questions.notes),
     }

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
 from umecache.reporting import Reporter
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
-from umecache.training.batches import FeatureReader
+from umecache.training.batches import WINDOW, FeatureReader, room_for
 from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
 from umecache.training.folders import NewFolder, new_folder
@@ -36,7 +36,10 @@ from umecache.training.loop import predict, train
 from umecache.training.questions import Questions
 from umecache.training.resolve import Source
 from umecache.training.runs import versions
+from umecache.training.sources import bytes_needed
 from umecache.training.targets import Index
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
 _NOT_DECIDING = frozenset({"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker"})
 """Fields of the configuration that a run may be gone on with differently."""
@@ -77,6 +80,24 @@ class Material:
         return self._reader(self.questions.evaluation)
 
     @property
+    def images(self) -> Index | None:
+        """The image of each train question, where they are ordered by windows of images."""
+        if self.config.order != "window":
+            return None
+        return np.array([question.image_id for question in self.questions.train.questions], np.int64)
+
+    def reading(self) -> dict[str, Json]:
+        """Where the train features were, in which order they were asked for, and how long they were waited for."""
+        reader = self.train_reader
+        return {
+            "residency": reader.residency,
+            "order": self.config.order,
+            "bytes_read": self.bytes_read,
+            "seconds_waited": round(reader.waited, 3),
+            "share_waited": round(reader.waited / reader.looped, 4) if reader.looped else 0.0,
+        }
+
+    @property
     def bytes_read(self) -> int:
         """Bytes of stored features that were fetched: once where features stay in memory, each time else."""
         return self.train_reader.bytes_read + self.eval_reader.bytes_read
@@ -102,7 +123,9 @@ class Material:
 
     def _reader(self, split: Split) -> FeatureReader:
         stores = {source.name: (source.stores[split.name], source.ids(split)) for source in self.sources}
-        return FeatureReader(stores, device=self.device, residency=self.config.residency)
+        # Twice a window: a batch may reach from one into the next.
+        window = 2 * WINDOW if self.config.order == "window" else 0
+        return FeatureReader(stores, device=self.device, residency=self.config.residency, window=window)
 
 
 def run_heads(
@@ -160,6 +183,7 @@ def _one_pass(
         held=held,
         reporter=reporter,
         label=label,
+        images=material.images,
         tolerant=not answer,
         keeper=keeper,
         told=told,
@@ -236,10 +260,14 @@ def say_where(material: Material, reporter: Reporter) -> None:
     """One line: where the features stay between epochs, and why."""
     reader = material.train_reader
     size = f"{reader.bytes_needed / 1e9:.2f} GB"
-    if reader.in_memory:
-        reporter.say(f"features: {size}, kept in memory on {material.device}")
+    if reader.residency == "device":
+        where = f"kept on {material.device}"
+    elif reader.residency == "memory":
+        where = "kept in memory" + (" (pinned)" if material.device.type == "cuda" else "")
     else:
-        reporter.say(f"features: {size}, read from the store in every epoch")
+        where = "read from the store in every epoch"
+        where += ", each image once" if material.config.order == "window" else ""
+    reporter.say(f"features: {size}, {where} (--residency); order: {material.config.order} (--order)")
 
 
 def job_facts(
@@ -256,6 +284,25 @@ def job_facts(
         "device": where.device.type,
         "processes": where.processes,
     }
+
+
+def settle_order(config: AnyConfig, questions: Questions, cells: Sequence[Sequence[Source]], where: Place) -> AnyConfig:
+    """The configuration with the order decided: a full shuffle where the features of every pass stay in memory, else by
+    windows of images. It decides the numbers of a run, so it is written down, and all processes take the main one's.
+    """
+    if config.order != "auto":
+        return config
+
+    def choose() -> Literal["full", "window"]:
+        for cell in cells:
+            split = questions.train
+            size = sum(bytes_needed(source.stores[split.name], source.ids(split)) for source in cell)
+            kept = room_for(size, where.device) if config.residency == "auto" else config.residency
+            if kept == "store":
+                return "window"
+        return "full"
+
+    return dataclasses.replace(config, order=where.share(choose))
 
 
 @contextlib.contextmanager

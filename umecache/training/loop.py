@@ -33,6 +33,7 @@ def train(
     reporter: Reporter | None = None,
     label: str = "training",
     tolerant: bool = False,
+    images: Index | None = None,
     keeper: Keeper | None = None,
     told: Callable[[Head, int], None] | None = None,
 ) -> None:
@@ -46,6 +47,7 @@ def train(
         held: questions scored after each epoch, for early stopping and for choosing rates; None: none.
         reporter, label: progress.
         tolerant: a head whose loss is not finite is left behind instead of stopping the job.
+        images: the image of each question of the split, for an order by windows of images; None: a full shuffle.
         keeper: the checkpoint to go on from and to keep; None: nothing is kept.
         told: hears of each head's epochs (from 0) as they end.
 
@@ -61,7 +63,7 @@ def train(
             running = [head for head in heads if not head.finished]
             if not running:
                 break
-            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch)
+            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch, images=images)
             group = config.batch_size * config.accumulate  # questions of one step
             for batch in batches(reader, order[done:], batch_size=config.batch_size):
                 target = target_of(batch, targets, config.loss, reader.device)

@@ -151,6 +151,7 @@ def _asked(result: Result, material: Material) -> dict[str, Any]:
         "questions": questions.facts(),
         "vocabulary_facts": questions.vocabulary_facts(),
         "missing_inputs": material.missing_inputs(questions.evaluation),
+        "reading": material.reading(),
     }
 
 
