@@ -213,17 +213,29 @@ class FusionContract:
         turned = {name: (tokens.flip(1), mask) for name, (tokens, mask) in batch.items()}
         assert torch.allclose(fusion(turned), fusion(batch), rtol=1e-4, atol=1e-5) != ordered
 
-    @pytest.mark.parametrize(("width", "text", "image"), [(16, 3, 5), (32, 6, 2)])
+    @pytest.mark.parametrize(
+        ("width", "tokens"),
+        [
+            (16, {"text": 3, "image": 5}),
+            (32, {"text": 6, "image": 2}),
+            (16, {"text": 3, "image": 5, "audio": 2}),
+        ],
+        ids=["narrow", "wide", "three"],
+    )
     def test_costs_what_it_declares(
-        self, make: Make, declared: Declared | None, width: int, text: int, image: int
+        self, make: Make, declared: Declared | None, width: int, tokens: dict[str, int]
     ) -> None:
+        dims = {name: {"audio": 8, **self.dims}[name] for name in tokens}
+        torch.manual_seed(0)
+        try:
+            fusion = make(dims, width=width)
+        except UsageError:
+            assert len(dims) > 2
+            return
         if declared is None:
             return
-        tokens = {"text": text, "image": image}
-        torch.manual_seed(0)
-        fusion = make(self.dims, width=width)
-        found = measure(fusion, make_batch(self.dims, [tokens]), make_batch(self.dims, [tokens] * 3))
-        said = declared(self.dims, tokens, width)
+        found = measure(fusion, make_batch(dims, [tokens]), make_batch(dims, [tokens] * 3))
+        said = declared(dims, tokens, width)
         assert (said.parameters, said.macs) == (found.parameters, found.macs)
         assert said.memory == pytest.approx(found.memory, rel=0.05)
 
@@ -232,28 +244,31 @@ class FusionContract:
         control the first is a coin toss on one bit, the second on everything; to a sum over modalities the second is.
         """
         dims = {"text": 6, "image": 8}
-        batch = make_batch(dims, [{"text": 3, "image": 4}] * 256, seed=1)
+        batch = make_batch(dims, [{"text": 2, "image": 3}] * 256, seed=1)
         bits_B2 = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(64, 1)
         for modality, bit_B in zip(dims, bits_B2.T, strict=True):
-            batch[modality][0][:, :, 0] = 2.0 * bit_B[:, None] - 1
-            batch[modality][0][:, :, 1:] *= 0.3
+            batch[modality][0].mul_(0.3)[:, :, 0] = 2.0 * bit_B[:, None] - 1
+            batch[modality][0][:, :, 1] = 1  # without it, a product can't tell two changed signs from none
         case_B, differ_B = bits_B2 @ torch.tensor([2, 1]), bits_B2.sum(1) % 2
-        train, held_out = list(range(128)), list(range(128, 256))
+        train, held_out = list(range(96)), list(range(96, 256))
         fusion = self.fusion(make, dims)
         head = nn.Linear(fusion.out_dim, 6)
         optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=1e-2)
         seen = pick(batch, train)
-        for _ in range(120):
+        for _ in range(200):
             optimizer.zero_grad()
             case_B4, differ_B2 = head(fusion(seen)).split((4, 2), dim=1)
-            (F.cross_entropy(case_B4, case_B[train]) + F.cross_entropy(differ_B2, differ_B[train])).backward()
+            loss = F.cross_entropy(case_B4, case_B[train]) + F.cross_entropy(differ_B2, differ_B[train])
+            if loss.item() < 0.05:
+                break
+            loss.backward()
             optimizer.step()
         with torch.no_grad():
             case_B4, differ_B2 = head(fusion.eval()(pick(batch, held_out))).split((4, 2), dim=1)
         case = float((case_B4.argmax(1) == case_B[held_out]).float().mean())
         differ = float((differ_B2.argmax(1) == differ_B[held_out]).float().mean())
-        assert (case < 0.65) if limit == "control" else (case > 0.95)
-        assert (differ < 0.7) if limit is not None else (differ > 0.95)
+        assert (case < 0.7) if limit == "control" else (case > 0.95), (case, differ)
+        assert (differ < 0.7) if limit is not None else (differ > 0.95), (case, differ)
 
     def test_token_weights_sum_to_one(self, make: Make) -> None:
         weights = self.fusion(make).token_weights(make_batch(self.dims, self.lengths))

@@ -37,7 +37,7 @@ def macs_of(fusion: Fusion, batch: Batch) -> int:
     )
     # The explicit form of attention, whose products are counted; tiles of one pair, so that no pair outside the set
     # is computed along with others.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tiles_of_one_pair(), counter:
+    with sdpa_kernel(SDPBackend.MATH), tiles_of_one_pair(), counter:
         fusion(batch)
     flops = counter.get_total_flops()
     assert flops % 2 == 0

@@ -56,13 +56,20 @@ class TestRegistered(Named):
 
 VARIANTS = [
     ("attention", {"heads": 4, "residual": True}),
-    ("attention", {"input_norm": "none"}),
+    ("attention", {"input_norm": "none", "residual": True}),
     ("evc", {"pairs": "all", "activation": "tanh2", "residual": True}),
     ("evc", {"pairs": "cross", "input_norm": "none"}),
     ("ume", {"pairs": "cross"}),
     ("ume", {"pairs": "all", "aws_logit": "linear", "heads": 2}),
     ("ume-res", {"aws_logit": "linear", "activation": "tanh2"}),
     ("concat", {"input_norm": "none"}),
+    ("lstm-q-norm-i", {"text_state": "mean"}),
+    ("simple-pair", {"pairs": "cross", "residual": True}),
+    ("mcan", {"layers": 2, "heads": 2, "expand": 1}),
+    ("mbt", {"layers": 3, "bottlenecks": 2}),
+    ("mfh", {"order": 4, "factors": 2}),
+    ("q-former", {"queries": 4, "layers": 1}),
+    ("perceiver", {"latents": 4, "layers": 2}),
 ]
 
 

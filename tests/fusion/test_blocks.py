@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from umecache.errors import UsageError
-from umecache.fusion.blocks import FeedForward, MultiHead
+from umecache.fusion.blocks import FeedForward, MultiHead, PreNorm
 
 
 def attend(layer: MultiHead, x_TK: Tensor, seen_NK: Tensor) -> Tensor:
@@ -63,3 +63,15 @@ def test_feed_forward(activation: str) -> None:
     torch.testing.assert_close(feed(x), hidden @ feed.down.weight.T + feed.down.bias)
     with pytest.raises(UsageError, match="expand"):
         FeedForward(4, 0)
+
+
+@pytest.mark.parametrize("cross", [False, True])
+def test_pre_norm(cross: bool) -> None:
+    block = PreNorm(8, 2, 2, 0.0, cross=cross)
+    z_TK, other_NK = torch.randn(3, 8), torch.randn(5, 8)
+    seen_NK = block.norm_seen(other_NK) if block.norm_seen is not None else block.norm_attend(z_TK)
+    expected = z_TK + attend(block.attend, block.norm_attend(z_TK), seen_NK)
+    expected = expected + block.feed(block.norm_feed(expected))
+    mask_BN = torch.ones(1, len(seen_NK), dtype=torch.bool)
+    found = block(z_TK[None], mask_BN, other_NK[None]) if cross else block(z_TK[None], mask_BN)
+    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-6)

@@ -45,10 +45,14 @@ def test_symbols() -> None:
         "G": 3,
         "heads": 2,
         "residual": 1,
+        "gates": 1,
+        "outer": 1,
     }
     assert symbols(dims, tokens, 6, {"pairs": "all"})["P"] == 49
     assert symbols(dims, tokens, 6, {"pairs": "cross"})["P"] == 12
     assert symbols({"audio": 2, "image": 7}, tokens, 6, {})["G"] == 9
+    three = symbols({**dims, "audio": 2}, tokens, 6, {"inner": 4})
+    assert (three["gates"], three["outer"]) == (3, 125)
 
 
 def test_the_page_of_the_method() -> None:

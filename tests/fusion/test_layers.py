@@ -15,9 +15,15 @@ from umecache.fusion.layers import (
     Hidden,
     TokenProjection,
     check_choice,
+    check_modalities,
+    check_number,
     check_sizes,
+    guide_of,
     join,
     masked_mean,
+    masked_softmax,
+    multiply,
+    power_normalise,
     zero_padding,
 )
 
@@ -144,3 +150,59 @@ def test_choices_are_listed() -> None:
         TokenProjection({"text": 4}, 4, "batch")
     with pytest.raises(UsageError, match="at least one modality"):
         TokenProjection({}, 4)
+
+
+def test_numbers_are_checked() -> None:
+    assert check_number("rank", 3) == 3
+    for value in (1, 2.0, True, "3"):
+        with pytest.raises(UsageError, match="whole number from 2 up"):
+            check_number("rank", value, least=2)
+
+
+def test_counts_of_modalities_are_checked() -> None:
+    check_modalities("ban", {"text": 1, "image": 2}, most=2)
+    check_modalities("tfn", {"text": 1, "image": 2, "audio": 3}, most=3)
+    with pytest.raises(UsageError, match="'ban' joins exactly 2 modalities, not 1") as caught:
+        check_modalities("ban", {"text": 1}, most=2)
+    assert caught.value.why == "Given: text."
+    with pytest.raises(UsageError, match="'tfn' joins 2 to 3 modalities, not 4"):
+        check_modalities("tfn", dict.fromkeys("abcd", 1), most=3)
+
+
+def test_the_text_guides_else_the_first() -> None:
+    assert guide_of({"image": 1, "text": 2}) == 1
+    assert guide_of({"image": 1, "audio": 2}) == 0
+
+
+def test_masked_softmax() -> None:
+    logits, mask = torch.tensor([[1.0, 2.0, 9.0]] * 2), torch.tensor([[True, True, False], [False] * 3])
+    e = torch.exp(torch.tensor([1.0, 2.0]))
+    torch.testing.assert_close(masked_softmax(logits, mask)[0], torch.cat((e / e.sum(), torch.zeros(1))))
+    assert (masked_softmax(logits, mask)[1] == 0).all()
+    assert masked_softmax(torch.zeros(2, 0), torch.zeros(2, 0, dtype=torch.bool)).shape == (2, 0)
+
+
+def test_multiply() -> None:
+    assert multiply([torch.tensor([2.0, 3.0]), torch.tensor([5.0, -1.0]), torch.tensor([1.0, 2.0])]).tolist() == [
+        10,
+        -6,
+    ]
+
+
+def test_power_normalise() -> None:
+    x = torch.tensor([[4.0, -9.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    y = power_normalise(x)
+    torch.testing.assert_close(y[0], torch.tensor([2.0, -3.0, 0.0]) / 13**0.5, rtol=1e-4, atol=1e-6)
+    assert (y[1] == 0).all()
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+def test_pooled_can_keep_the_bias_of_what_is_missing() -> None:
+    project = TokenProjection({"text": 6}, 3)
+    batch = {"text": (torch.randn(2, 3, 6), torch.tensor([[True] * 3, [False] * 3]))}
+    [zero], [kept] = project.pooled(batch), project.pooled(batch, bias_if_empty=True)
+    assert (zero[1] == 0).all()
+    torch.testing.assert_close(kept[1], project.maps[0].bias)
+    torch.testing.assert_close(kept[0], zero[0])

@@ -15,7 +15,8 @@ from umecache.cli.output import console, emit
 SYMBOLS = (
     "Costs are without the classifier, multiply-adds (forward) and floats kept for the backward pass per question. "
     "D width, M modalities, I their feature widths summed, N tokens, X tokens x feature width summed, S squared token "
-    "counts summed, P pairs, G tokens of the guide (text, else the first modality)."
+    "counts summed, P pairs, G tokens of the guide (text, else the first modality), outer (inner + 1)^M, gates 1 for two "
+    "modalities, else M; the other words are options."
 )
 
 

@@ -70,3 +70,34 @@ class FeedForward(nn.Module):
     def forward(self, x_BTK: Tensor) -> Tensor:
         y_BTK: Tensor = self.down(self.act(self.up(x_BTK)))
         return y_BTK
+
+
+class PreNorm(nn.Module):
+    """z + MHA(LN(z), LN(s)), then z + FFN(LN(z)); s = z, or with `cross` other tokens with a LayerNorm of their own.
+
+    Args:
+        width: of tokens.
+        heads: attention heads.
+        expand: of the feed-forward map.
+        dropout: on what is added to z.
+        cross: z looks at other tokens.
+    """
+
+    def __init__(self, width: int, heads: int, expand: int, dropout: float, *, cross: bool = False) -> None:
+        super().__init__()
+        self.attend, self.feed = MultiHead(width, heads), FeedForward(width, expand)
+        self.norm_attend, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_seen = nn.LayerNorm(width) if cross else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, z_BTK: Tensor, mask_BN: Tensor, seen_BNK: Tensor | None = None) -> Tensor:
+        """The new z [B, T, K]; the mask is that of the tokens looked at."""
+        normed_BTK = self.norm_attend(z_BTK)
+        if self.norm_seen is None:
+            seen_BNK = normed_BTK
+        else:
+            assert seen_BNK is not None
+            seen_BNK = self.norm_seen(seen_BNK)
+        z_BTK = z_BTK + self.dropout(self.attend(normed_BTK, seen_BNK, mask_BN))
+        out_BTK: Tensor = z_BTK + self.dropout(self.feed(self.norm_feed(z_BTK)))
+        return out_BTK

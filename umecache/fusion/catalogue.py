@@ -64,6 +64,14 @@ CHUNKS = Option("chunks", 8, "int >= 1", "blocks on the core's diagonal")
 GLIMPSES = Option("glimpses", 4, "int >= 1", "attention maps, one after the other")
 BOTTLENECKS = Option("bottlenecks", 4, "int >= 1", "tokens that all modalities share")
 
+FACTORS = Option("factors", 5, "int >= 1", "products summed for each number of the output")
+ORDER = Option("order", 2, "int >= 1", "blocks in the cascade")
+CORE = Option("core", 64, "int >= 1", "width of both projections")
+SKETCH = Option("sketch", 4096, "int >= 1", "numbers of each count sketch")
+INNER = Option("inner", 32, "int >= 1", "width of each projection before the outer product")
+LATENTS = Option("latents", 32, "int >= 1", "learnt vectors")
+QUERIES = Option("queries", 32, "int >= 1", "learnt vectors")
+
 THESIS = "K. Lee, Research on Efficient Modality Fusion for Enhanced Uni-modal Ensemble (thesis)"
 VQA = "Antol et al., VQA: Visual Question Answering, ICCV 2015, arXiv:1505.00468"
 LATE = "Snoek et al., Early versus Late Fusion in Semantic Video Analysis, ACM Multimedia 2005"
@@ -230,6 +238,115 @@ METHODS: dict[str, MethodEntry] = {
             "Nagrani et al., Attention Bottlenecks, NeurIPS 2021, arXiv:2107.00135",
             "a transformer per modality, joined by a few shared tokens",
             (WIDTH, DROPOUT, replace(LAYERS, values="int >= 2"), BOTTLENECKS, MANY_HEADS, EXPAND, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "mlb",
+            "umecache.fusion.mlb:MLB",
+            "f = P^T (tanh(U^T x) * tanh(V^T y)),  x, y means of tokens",
+            "Kim et al., MLB, ICLR 2017, arXiv:1610.04325",
+            "low-rank bilinear pooling",
+            (WIDTH, DROPOUT, replace(RANK, default=512), INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "mfb",
+            "umecache.fusion.mfb:MFB",
+            "f = norm(sum_k (U_k x) * (V_k y)),  norm: signed root, then l2",
+            "Yu et al., MFB, ICCV 2017, arXiv:1708.01471",
+            "factorised bilinear pooling",
+            (WIDTH, DROPOUT, FACTORS, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "mfh",
+            "umecache.fusion.mfh:MFH",
+            "f = [z_1; ...; z_order],  z_i = norm(sum_k e_i),  e_i = (U_i x) * (V_i y) * e_(i-1)",
+            "Yu et al., MFH, IEEE TNNLS 2018, arXiv:1708.03619",
+            "a cascade of MFB blocks",
+            (WIDTH, DROPOUT, FACTORS, ORDER, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "tucker",
+            "umecache.fusion.tucker:Tucker",
+            "f = T x_1 q x_2 v,  f_k = sum_ij tanh(p_text)_i T_ijk tanh(p_image)_j",
+            "Tucker, Psychometrika 1966; as a fusion: Ben-younes et al., MUTAN, ICCV 2017, arXiv:1705.06676",
+            "a dense bilinear core between two small vectors",
+            (WIDTH, DROPOUT, CORE, INPUT_NORM),
+            min_modalities=2,
+            max_modalities=2,
+        ),
+        MethodEntry(
+            "mcb",
+            "umecache.fusion.mcb:MCB",
+            "f = W norm(psi_1 (*) ... (*) psi_M) + b,  psi_m count sketch of x_m, (*) by FFT",
+            "Fukui et al., MCB, EMNLP 2016, arXiv:1606.01847",
+            "compact bilinear pooling",
+            (WIDTH, DROPOUT, SKETCH, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "tfn",
+            "umecache.fusion.tfn:TFN",
+            "f = gelu(W ([p_1; 1] (x) ... (x) [p_M; 1]) + b)",
+            "Zadeh et al., Tensor Fusion Network, EMNLP 2017, arXiv:1707.07250",
+            "outer product of small vectors, one hidden layer",
+            (WIDTH, DROPOUT, INNER, INPUT_NORM),
+            min_modalities=2,
+            max_modalities=3,
+        ),
+        MethodEntry(
+            "lmf",
+            "umecache.fusion.lmf:LMF",
+            "f = sum_r prod_m W_m^r [x_m; 1]",
+            "Liu et al., Low-rank Multimodal Fusion, ACL 2018, arXiv:1806.00064",
+            "tensor fusion with weights of low rank",
+            (WIDTH, DROPOUT, replace(RANK, default=4), INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "film",
+            "umecache.fusion.film:FiLM",
+            "f = max_j(W y_j),  y_j = h_j + relu((1 + g) * norm(V h_j) + b),  g, b from p_text, L times",
+            "Perez et al., FiLM, AAAI 2018, arXiv:1709.07871",
+            "the question scales and shifts the image's features",
+            (WIDTH, DROPOUT, LAYERS, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "gmu",
+            "umecache.fusion.gmu:GMU",
+            "f = sum_m z_m * tanh(W_m x_m),  z_m = sigmoid(Z_m [x_1; ...; x_M])",
+            "Arevalo et al., Gated Multimodal Units, ICLR 2017 workshop, arXiv:1702.01992",
+            "gates decide number by number",
+            (WIDTH, DROPOUT, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "vilbert",
+            "umecache.fusion.vilbert:ViLBERT",
+            "f = prod_m mean(Z_m),  Z_m = TRM(Z_m, Z_others), then TRM(Z_m, Z_m), L times",
+            "Lu et al., ViLBERT, NeurIPS 2019, arXiv:1908.02265",
+            "co-attention between streams",
+            (WIDTH, DROPOUT, replace(LAYERS, default=1), MANY_HEADS, EXPAND, INPUT_NORM),
+            min_modalities=2,
+        ),
+        MethodEntry(
+            "perceiver",
+            "umecache.fusion.perceiver:Perceiver",
+            "f = mean(Z),  Z = latents that attend to X, then to themselves, L times",
+            "Jaegle et al., Perceiver, ICML 2021, arXiv:2103.03206",
+            "a few learnt vectors read all tokens",
+            (WIDTH, DROPOUT, LATENTS, replace(LAYERS, default=1), MANY_HEADS, EXPAND, INPUT_NORM),
+        ),
+        MethodEntry(
+            "q-former",
+            "umecache.fusion.q_former:QFormer",
+            "f = mean(Q),  Q = queries that attend with the text, then to the image, L times",
+            "Li et al., BLIP-2, ICML 2023, arXiv:2301.12597",
+            "learnt queries read question and image",
+            (WIDTH, DROPOUT, QUERIES, LAYERS, MANY_HEADS, EXPAND, INPUT_NORM),
             min_modalities=2,
         ),
     )

@@ -11,8 +11,8 @@ so the two can't part. Symbols, all per question:
     N  tokens of all          X  sum of tokens x width       S  sum of squared token counts
     P  pairs of the set `pairs`                              G  tokens of the guide (text, else the first modality)
 
-and the method's own numeric options by name (true counts as 1). Options that are words stand at their defaults, but for
-`pairs`.
+and the method's own numeric options by name (true counts as 1); `outer` is (inner + 1)^M, `gates` M, or 1 for two
+modalities. Options that are words stand at their defaults, but for `pairs`.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ def symbols(
         "S": s,
         "P": pairs[str(options.get("pairs", "upper"))],
         "G": tokens["text"] if "text" in dims else counts[0],
+        "gates": 1 if len(dims) == 2 else len(dims),
+        "outer": (own.get("inner", 0) + 1) ** len(dims),
     }
 
 

@@ -12,6 +12,9 @@ from umecache.fusion.cost import Cost, Expr, symbol
 D, M, I, N, X, S, P, G = (symbol(name) for name in "DMINXSPG")  # noqa: E741
 heads, layers, expand, rank = symbol("heads"), symbol("layers"), symbol("expand"), symbol("rank")
 chunks, glimpses, bottlenecks = symbol("chunks"), symbol("glimpses"), symbol("bottlenecks")
+factors, order, core, sketch = symbol("factors"), symbol("order"), symbol("core"), symbol("sketch")
+inner, outer, gates = symbol("inner"), symbol("outer"), symbol("gates")
+latents, queries = symbol("latents"), symbol("queries")
 CROSS = (N**2 - S) / 2  # pairs of tokens of different modalities
 
 MAPS = I * D + M * D  # weights of TokenProjection
@@ -98,6 +101,59 @@ def mbt() -> Cost:
     )
 
 
+def film() -> Cost:
+    """g and b from the pooled guide; two maps per block and one at the end, of all other tokens."""
+    others = N - G
+    return Cost(
+        MAPS + 2 * layers * (D**2 + D) + 2 * layers * (D**2 + D) + D**2 + D,
+        X * D + 2 * layers * D**2 + others * (2 * layers + 1) * D**2,
+        X + 2 * others * D + layers * (others * (5 * D + 2) + D) + 2 * D,
+    )
+
+
+def vilbert() -> Cost:
+    """Co-attention and self-attention of every stream, each with its feed-forward map."""
+    across, within, maps = multi_head(N, (M - 1) * N, N**2 - S), multi_head(N, N, S), feed(N, kept=2)
+    block = within.parameters + maps.parameters + 4 * D
+    return Cost(
+        MAPS + 2 * layers * M * block,
+        X * D + layers * (across.macs + within.macs + 2 * maps.macs),
+        X
+        + layers * (across.memory + within.memory + 2 * maps.memory + 4 * norm(N))
+        + (gates - 1) * layers * N * D  # of more than two streams, those looked at are joined
+        + 2 * (M - 1) * D,
+    )
+
+
+def perceiver() -> Cost:
+    """Latents to tokens, latents to latents, each with its feed-forward map."""
+    read, think = multi_head(latents, N, latents * N), multi_head(latents, latents, latents**2)
+    maps = feed(latents, kept=2)
+    kept = read.memory + think.memory + 2 * maps.memory + 4 * norm(latents) + N * D + 2 * N
+    return Cost(
+        MAPS + latents * D + layers * (read.parameters + think.parameters + 2 * maps.parameters + 10 * D),
+        X * D + layers * (read.macs + think.macs + 2 * maps.macs),
+        X + N * D + layers * kept - latents * D,
+    )
+
+
+def q_former() -> Cost:
+    """Queries with the text, queries to the rest; the text's own maps in all layers but the last."""
+    others, both, early = N - G, queries + G, layers - 1
+    mixed, last = multi_head(both, both, both**2), multi_head(queries, both, queries * both)
+    image, asked, text = multi_head(queries, others, queries * others), feed(queries, kept=2), feed(G, kept=2)
+    kept = image.memory + asked.memory + both * D + norm(queries) + queries * (D + 2)
+    kept_early = mixed.memory + text.memory + norm(both) + G * (D + 2)
+    return Cost(
+        MAPS
+        + queries * D
+        + layers * (2 * mixed.parameters + asked.parameters + 6 * D)
+        + early * (text.parameters + 2 * D),
+        X * D + early * (mixed.macs + text.macs) + last.macs + layers * (image.macs + asked.macs),
+        X + others * D + layers * kept + early * kept_early + queries * D + last.memory + norm(queries),
+    )
+
+
 CONTROL = Cost(MAPS + HIDDEN, I * D + D**2, I + 2 * D)
 
 COSTS: dict[str, Cost] = {
@@ -118,7 +174,7 @@ COSTS: dict[str, Cost] = {
     "block": Cost(
         MAPS + M * rank * (D**2 / chunks + D) + D**2 + D,
         I * D + M * rank * D**2 / chunks + D**2,
-        I + M * D + 2 * (M - 1) * rank * D + 5 * D + 2 * chunks,
+        I + M * D + 2 * (M - 1) * rank * D + 4 * D + 2 * chunks,
     ),
     "ban": Cost(
         MAPS + 2 * D**2 + 2 * D + glimpses * (3 * D**2 + 4 * D),
@@ -127,4 +183,20 @@ COSTS: dict[str, Cost] = {
     ),
     "mcan": mcan(),
     "mbt": mbt(),
+    "mlb": Cost(rank * (I + M) + rank * D + D, I * rank + rank * D, I + (2 * M - 1) * rank),
+    "mfb": Cost(factors * MAPS, factors * I * D, I + 2 * (M - 1) * factors * D + 3 * D + 2),
+    "mfh": Cost(
+        factors * MAPS,
+        factors * I * D,
+        I + 2 * (M - 1) * factors * D + 2 * factors * D - 2 * factors * D / order + 3 * D + 2 * order,
+    ),
+    "tucker": Cost(core * (I + M) + core**2 * D, I * core + core**2 * D + core * D, I + M * core + core * D),
+    "mcb": Cost(sketch * D + D, sketch * D, sketch),
+    "tfn": Cost(inner * (I + M) + outer * D + D, I * inner + outer * D, I + M * (inner + 1) + outer + D),
+    "lmf": Cost(rank * MAPS, rank * I * D, I + 2 * (M - 1) * rank * D),
+    "film": film(),
+    "gmu": Cost(MAPS * (gates + 1), I * D * (gates + 1), I + 2 * M * D),
+    "vilbert": vilbert(),
+    "perceiver": perceiver(),
+    "q-former": q_former(),
 }

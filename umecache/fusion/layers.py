@@ -88,9 +88,9 @@ def multiply(parts: Sequence[Tensor]) -> Tensor:
 def power_normalise(x_BD: Tensor) -> Tensor:
     """sign(x) sqrt(|x|), then divided by its l2 norm over the last dimension, as bilinear methods do.
 
-    The root has no finite slope at 0; the small number keeps the gradient below 5,000 of them.
+    The root has no finite slope at 0: x / sqrt(|x| + 1e-8) has, and leaves a 0 with a rounding error near 0.
     """
-    return F.normalize(x_BD.sign() * (x_BD.abs() + 1e-8).sqrt(), dim=-1)
+    return F.normalize(x_BD / (x_BD.abs() + 1e-8).sqrt(), dim=-1)
 
 
 def read_tokens(features: Features, name: str, dtype: torch.dtype, normed: bool) -> tuple[Tensor, Tensor]:
@@ -134,18 +134,23 @@ class TokenProjection(nn.Module):
             projected.append((zero_padding(linear(x_BTD), mask_BT), mask_BT))
         return projected
 
-    def pooled(self, features: Features) -> list[Tensor]:
+    def pooled(self, features: Features, *, bias_if_empty: bool = False) -> list[Tensor]:
         """mean over real tokens(H_m P_m), [B, K], for every modality in the order of `dims`.
 
         The mean is taken before the map, which commutes with it: the same up to rounding, T times cheaper, and nothing
         per token is kept for the backward pass.
+
+        Args:
+            features: modality -> (tokens, mask).
+            bias_if_empty: a record without any token of a modality gives the map's bias in place of zero, so that
+                methods that multiply don't lose the other modalities of such a record.
         """
         means = []
         for name, linear in zip(self.modalities, self.maps, strict=True):
             x_BTD, mask_BT = self.read(features, name)
             key = ("mean", name, self.normed, x_BTD.dtype)
             p_BK = linear(once(features, key, partial(masked_mean, x_BTD, mask_BT)))
-            means.append(p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
+            means.append(p_BK if bias_if_empty else p_BK.masked_fill(~mask_BT.any(1, keepdim=True), 0))
         return means
 
     def read(self, features: Features, name: str) -> tuple[Tensor, Tensor]:

@@ -24,24 +24,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.blocks import FeedForward, MultiHead
+from umecache.fusion.blocks import PreNorm
 from umecache.fusion.layers import TokenProjection, check_number, check_sizes
-
-
-class PreNorm(nn.Module):
-    """z + MHA(LN(z)), then z + FFN(LN(z))."""
-
-    def __init__(self, width: int, heads: int, expand: int, dropout: float) -> None:
-        super().__init__()
-        self.attend, self.feed = MultiHead(width, heads), FeedForward(width, expand)
-        self.norm_attend, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, z_BTK: Tensor, mask_BT: Tensor) -> Tensor:
-        normed_BTK = self.norm_attend(z_BTK)
-        z_BTK = z_BTK + self.dropout(self.attend(normed_BTK, normed_BTK, mask_BT))
-        out_BTK: Tensor = z_BTK + self.dropout(self.feed(self.norm_feed(z_BTK)))
-        return out_BTK
 
 
 class MBT(Fusion):
