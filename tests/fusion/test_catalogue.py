@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from umecache.fusion.catalogue import METHODS
 
@@ -21,3 +22,11 @@ def test_every_option_is_explained() -> None:
 
 def test_controls_say_what_they_leave_out() -> None:
     assert all(entry.uses is not None for entry in METHODS.values() if entry.control)
+
+
+def test_every_method_has_its_row_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    head, _, costs = page.partition("## Costs")
+    for name in METHODS:
+        assert f"\n| `{name}` | " in head
+        assert f"\n| `{name}` | " in costs

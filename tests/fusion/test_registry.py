@@ -116,6 +116,24 @@ def test_entry_points_of_installed_packages(monkeypatch: pytest.MonkeyPatch) -> 
         load_fusion("gatd")
 
 
+def test_a_package_on_the_path_offers_its_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip lays it out: a module, and beside it the folder that says what it offers."""
+    (tmp_path / "gated_fusion.py").write_text(OWN)
+    info = tmp_path / "gated_fusion-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gated-fusion\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[umecache.fusions]\ngated = gated_fusion:Mine\nbroken = gated_fusion:NotOne\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert build_fusion("gated", DIMS, width=8, tilt=2.0).out_dim == 8
+    with pytest.raises(UsageError, match="no option 'tlt'"):
+        build_fusion("gated", DIMS, tlt=2.0)
+    with pytest.raises(UsageError, match="subclass of"):
+        load_fusion("broken")
+    assert set(registry.offered_methods()) >= {"gated", "broken"}
+
+
 def test_the_registry_is_light() -> None:
     code = "import sys, umecache.fusion.registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    methods: Annotated[str | None, typer.Option(help="Comma-separated. Default: the controls and all methods.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated. Default: the controls, concat, product, attention to ume-res.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Text store: folder, or model name; repeatable.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="Image store, likewise; every pair is compared.")] = None,

@@ -2,7 +2,8 @@
 
     logits = sum_m a_m (V_m h_m + c)    a = softmax(u), u learnt    so    f = [a_1 h_1; ...; a_M h_M]
 
-The weights start equal and are the same for every question (Snoek et al., ACM Multimedia 2005, weigh streams likewise).
+The weights start equal and are the same for every question; Snoek et al. (ACM Multimedia 2005) learn how to combine the
+streams' scores likewise.
 Since V_m could take up the factor a_m, the weights change how the ensemble trains, not what it can say; `facts` reports
 them, and they rank members only as far as the members' own logits are alike in size.
 """

@@ -33,7 +33,7 @@ class Perceiver(Fusion):
         latents: S, learnt vectors (512 in the paper, for 50,000 inputs).
         layers: L, readings of the tokens.
         heads: attention heads; they divide the width.
-        expand: the feed-forward map is so many times as wide as the tokens (4 in the paper).
+        expand: the feed-forward map is so many times as wide as the tokens (1 in the paper).
         input_norm: LayerNorm on every input token ("layer"), or nothing ("none").
     """
 
