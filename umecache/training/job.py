@@ -21,6 +21,7 @@ from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
 from umecache.errors import JobFailed
 from umecache.extraction.devices import parse_devices
+from umecache.fusion.layer_mix import modality_of
 from umecache.reporting import Reporter
 from umecache.training.batches import FeatureReader
 from umecache.training.config import TrainConfig
@@ -65,14 +66,14 @@ class Material:
 
     def model_of(self, name: str) -> str | None:
         """The encoder behind a modality; None where the run doesn't read it."""
-        return next((source.model for source in self.sources if source.name == name), None)
+        return next((source.model for source in self.sources if modality_of(source.name) == name), None)
 
     def missing_inputs(self, split: Split) -> dict[str, Json]:
         """Modality -> questions of the split whose input could not be read; they are answered from what is there."""
         missing: dict[str, Json] = {}
         for source in self.sources:
             store = source.stores[split.name]
-            missing[source.name] = int((store.lengths[store.rows(source.ids(split))] == 0).sum())
+            missing[modality_of(source.name)] = int((store.lengths[store.rows(source.ids(split))] == 0).sum())
         return missing
 
     def heads(self, specs: Sequence[HeadSpec], index: Index) -> list[Head]:

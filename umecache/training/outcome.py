@@ -92,7 +92,7 @@ def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[s
         "lr": head.spec.lr,
         "parameters": head.parameters,
         "seconds": round(head.seconds, 2),
-        "facts": {name: round(value, 4) for name, value in head.model.fusion.facts().items()},
+        "facts": {name: round(value, 4) for name, value in head.model.facts().items()},
     }
     write_run(folder.building, facts, model=head.model, history=head.history)
     return seed
