@@ -15,7 +15,9 @@ from umecache.stores import open_writer
 
 def write_store(path: Path, modality: str, ids: list[int], dim: int, digests: list[str]) -> None:
     """Two random tokens per record."""
-    recipe = {"weights_sha256": "0" * 64, "modality": modality}
+    recipe: dict[str, Any] = {"weights_sha256": "0" * 64, "modality": modality}
+    if modality == "image":
+        recipe["image_size"] = 384  # as the thesis' recipes ask
     facts = {"model": {"text": "bert", "image": "vit"}[modality], "modality": modality, "recipe": recipe}
     rng = np.random.default_rng(0)
     writer = open_writer(path, manifest=facts, ids=ids, digests=digests, lengths=[2] * len(ids), dim=dim)

@@ -64,6 +64,15 @@ def test_a_recipe_with_flags_over_it(tiny: list[str], capsys: pytest.CaptureFixt
     assert (document["asked"]["optimizer"], document["asked"]["epochs"], document["asked"]["lr"]) == ("adam", 1, 1e-3)
 
 
+def test_a_recipe_s_facts_are_asked_of_the_stores(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[settings]\nmethods = ["concat"]\n[settings.facts.image]\nimage_size = 224\n')
+    assert compare(*tiny, *QUICK, "--recipe", str(mine)) == 2
+    assert "image_size: 384 in the store, 224 in the recipe" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from umecache.encoders.base import Encoder, EncoderOptions, LoadContext, Prepared, TokenGrid, TrainText
+from umecache.errors import UsageError
 from umecache.reporting import Silent
 
 
@@ -78,3 +79,14 @@ def test_context_defaults() -> None:
     context = LoadContext(train_text=TrainText(questions=["q"], answers=["a"]))
     assert context.cache_dir is None
     assert isinstance(context.reporter, Silent)
+
+
+def test_an_encoder_of_one_layer_says_so() -> None:
+    encoder = Letters()
+    assert encoder.layer_names() == ("last",)
+    assert encoder.at("last") is encoder
+    with pytest.raises(UsageError, match="layer '-2'"):
+        encoder.at("-2")
+    batch = encoder.collate(encoder.prepare_many(["abc"]))
+    (alone_BTD,) = encoder.encode_layers(batch, [encoder])
+    assert torch.equal(alone_BTD, encoder.encode(batch))

@@ -164,3 +164,28 @@ def test_method_arguments_reach_the_method_and_the_run(world: Any, tmp_path: Pat
     with pytest.raises(UsageError, match="--method-arg pairz"):
         fuse(config(world, tmp_path / "other", method="ume", method_args={"pairz": "cross"}))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_mix_of_layers_is_learned_kept_and_loaded_again(world: Any, kit: Any, tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        noise = {
+            k: np.random.default_rng(k).normal(size=v.shape).astype(np.float32)
+            for k, v in kit.text_items(world.splits[name]).items()
+        }
+        kit.store(
+            tmp_path / "deep" / name,
+            "text",
+            noise,
+            digests=kit.text_digests(world.splits[name]),
+            recipe={"weights_sha256": "0" * 64, "layers": "-2"},
+        )
+    both = f"{world.text},{tmp_path / 'deep'}"
+    result = fuse(config(world, tmp_path / "run", method="concat", text=both, epochs=4, lr=2e-2))
+    assert (result.document["text"], result.document["image"]) == ("bert", "vit")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["model"]["dims"] == {"text@1": 8, "text@2": 8, "image": 12}
+    run = load_run(tmp_path / "run")
+    assert run.model.mix is not None
+    shares = run.model.mix.weights()
+    assert shares["text@1"] > 0.5 > shares["text@2"], "the layer that says something weighs more"
+    assert sum(shares.values()) == pytest.approx(1)

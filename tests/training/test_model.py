@@ -68,3 +68,22 @@ def test_controls_look_at_one_modality() -> None:
     assert modalities_of(("text-only",)) == ("text",)
     assert modalities_of(("image-only", "text-only")) == ("text", "image")
     assert modalities_of(("./mine.py:Mine",)) == ("text", "image")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_a_mix_of_layers(method: str) -> None:
+    def built(dims: dict[str, int]) -> FusionClassifier:
+        torch.manual_seed(0)
+        return build_model(method, dims=dims, classes=7, width=8, dropout=0.0).eval()
+
+    batch = features()
+    text, mask_BT = batch["text"]
+    layers = {"text@-1": (text + 1, mask_BT), "text@-4": (text - 1, mask_BT), "image": batch["image"]}
+    mixed = built({"text@-1": 6, "text@-4": 6, "image": 10})
+    # At the start the mix is the mean, and the other weights are those of a head without one.
+    torch.testing.assert_close(mixed(layers), built(DIMS)(batch))
+    assert mixed.facts()["share of text@-1"] == pytest.approx(0.5)
+    if method != "image-only":
+        mixed(layers).square().sum().backward()
+        assert mixed.mix is not None
+        assert float(mixed.mix.score["text"].grad.abs().sum()) > 0

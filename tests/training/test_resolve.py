@@ -276,3 +276,48 @@ def test_data_names_lead_to_stores(world: Any, private_home: Path) -> None:
     dataset = open_dataset(moved)
     with pytest.raises(StoreMissing, match="other has no text store"):
         find_sources(dataset, [dataset.split("train"), dataset.split("val")])
+
+
+def with_layers(world: Any, private_home: Path, kit: Any, *layers: str, model: str = "bert") -> None:
+    stores = at_home(world, private_home)
+    for layer in layers:
+        for name in ("train", "val"):
+            kit.store(
+                stores / f"{model}-{layer.strip('-') * 8}" / name,
+                "text",
+                kit.text_items(world.splits[name]),
+                model=model,
+                digests=kit.text_digests(world.splits[name]),
+                recipe={"weights_sha256": "0" * 64, "layers": layer},
+            )
+
+
+def test_a_layer_is_chosen_and_several_are_features_of_their_own(world: Any, private_home: Path, kit: Any) -> None:
+    with_layers(world, private_home, kit, "-2", "-4")  # beside the last
+    chosen, _ = find(world, text="bert@-4")
+    assert (chosen.name, chosen.paths["val"].parent.name) == ("text", "bert-44444444")
+    one, two, image = find(world, text="bert@-1,-4")
+    assert [source.name for source in (one, two, image)] == ["text@-1", "text@-4", "image"]
+    assert one.paths["train"].parent.name == "bert-00000000", "-1 is the last here"
+    by_folder = find(world, text=f"{one.paths['train'].parent},{two.paths['train'].parent}")
+    assert [source.name for source in by_folder] == ["text@1", "text@2", "image"]
+    with pytest.raises(UsageError, match="3 text stores"):
+        find(world, text="bert")
+    with pytest.raises(StoreMissing, match="layer -3") as refused:
+        find(world, text="bert@-3")
+    assert "--layers -3" in refused.value.next
+
+
+def test_where_both_are_stored_minus_one_is_not_the_last(world: Any, private_home: Path, kit: Any) -> None:
+    with_layers(world, private_home, kit, "-1")
+    for layer, folder in (("-1", "bert-11111111"), ("last", "bert-00000000")):
+        assert find(world, text=f"bert@{layer}")[0].paths["val"].parent.name == folder
+
+
+def test_layers_of_two_encoders_are_not_mixed(world: Any, private_home: Path, kit: Any) -> None:
+    with_layers(world, private_home, kit, "-4", model="roberta")
+    stores = private_home / "stores" / "world"
+    with pytest.raises(StoreMismatch, match="not layers of one encoder"):
+        find(world, text=f"{stores / 'bert-00000000'},{stores / 'roberta-44444444'}")
+    with pytest.raises(StoreMismatch, match="does not hold layer -2"):
+        find(world, text=f"{stores / 'roberta-44444444'}@-2")

@@ -130,7 +130,7 @@ class Encoder(ABC):
         Raises:
             UsageError: no such layer.
         """
-        if layers == self.recipe.get("layers"):
+        if layers == self.recipe.get("layers", "last"):
             return self
         raise UsageError(
             f"{self.name} can't be read at layer {layers!r}.",

@@ -25,6 +25,7 @@ from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
 from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
+from umecache.fusion.layer_mix import modality_of
 from umecache.reporting import Reporter
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
 from umecache.training.batches import WINDOW, FeatureReader, room_for
@@ -104,14 +105,14 @@ class Material:
 
     def model_of(self, name: str) -> str | None:
         """The encoder behind a modality; None where the run doesn't read it."""
-        return next((source.model for source in self.sources if source.name == name), None)
+        return next((source.model for source in self.sources if modality_of(source.name) == name), None)
 
     def missing_inputs(self, split: Split) -> dict[str, Json]:
         """Modality -> questions of the split whose input could not be read; they are answered from what is there."""
         missing: dict[str, Json] = {}
         for source in self.sources:
             store = source.stores[split.name]
-            missing[source.name] = int((store.lengths[store.rows(source.ids(split))] == 0).sum())
+            missing[modality_of(source.name)] = int((store.lengths[store.rows(source.ids(split))] == 0).sum())
         return missing
 
     def heads(self, specs: Sequence[HeadSpec], index: Index) -> list[Head]:
@@ -195,7 +196,7 @@ def _one_pass(
         if answer and heads:
             answers_HQ = predict(heads, material.eval_reader, every, batch_size=config.batch_size)
         for head in heads:
-            head.facts = head.model.fusion.facts()
+            head.facts = head.model.facts()
         keeper.finish(heads, config.epochs, answers_HQ)
     if kept.processes == 1 or (answer and kept.process):  # only the main process writes the run
         return heads, answers_HQ

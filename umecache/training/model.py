@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from umecache.encoders.base import Json
 from umecache.errors import UsageError
 from umecache.fusion.base import Features, Fusion
+from umecache.fusion.layer_mix import MARK, LayerMix
 from umecache.fusion.registry import METHODS, build_fusion, load_fusion
 
 OWN_FLAGS = frozenset({"width", "dropout"})
@@ -28,17 +29,25 @@ class FusionClassifier(nn.Module):
     Args:
         fusion: any method; its `out_dim` is F.
         classes: C, answers in the vocabulary.
+        mix: joins the layers of a modality before the fusion, where it is given several.
     """
 
-    def __init__(self, fusion: Fusion, classes: int) -> None:
+    def __init__(self, fusion: Fusion, classes: int, mix: LayerMix | None = None) -> None:
         super().__init__()
         self.fusion = fusion
+        self.mix = mix
         self.classifier = nn.Linear(fusion.out_dim, classes)
 
     def forward(self, features: Features) -> Tensor:
         """Logits [B, C]."""
-        logits_BC: Tensor = self.classifier(self.fusion(features))
+        mixed = features if self.mix is None else self.mix(features)
+        logits_BC: Tensor = self.classifier(self.fusion(mixed))
         return logits_BC
+
+    def facts(self) -> dict[str, float]:
+        """The fusion's own (`Fusion.facts`), and each layer's share of a mix."""
+        shares = {} if self.mix is None else self.mix.weights()
+        return {**self.fusion.facts(), **{f"share of {name}": share for name, share in shares.items()}}
 
 
 def build_model(
@@ -52,12 +61,18 @@ def build_model(
 ) -> FusionClassifier:
     """A freshly initialised head from torch's current random state.
 
+    Args:
+        dims: name of features -> width; features called `text@-1`, `text@-4` are layers of `text`, mixed before the
+            fusion.
+
     Raises:
         UnknownName: no such method.
-        UsageError: method arguments that the method does not take.
+        UsageError: method arguments that the method does not take; layers of several widths.
     """
-    fusion = build_fusion(method, dict(dims), width=width, dropout=dropout, **(method_args or {}))
-    return FusionClassifier(fusion, classes)
+    mix = LayerMix(dims) if any(MARK in name for name in dims) else None
+    seen = dict(dims) if mix is None else mix.dims
+    fusion = build_fusion(method, seen, width=width, dropout=dropout, **(method_args or {}))
+    return FusionClassifier(fusion, classes, mix)
 
 
 def method_arguments(method: str) -> frozenset[str]:

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from umecache.encoders.base import Json
 from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
 from umecache.extraction.reload import declaration
+from umecache.fusion.layer_mix import modality_of
 from umecache.home import dataset_stores
 from umecache.stores import Store, diff_facts, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
+from umecache.training.layers import is_layer, same_but_layers, spread, stored_layer
 from umecache.training.targets import Index
 
 SHOWN = 3  # ids named in an error
@@ -110,20 +112,26 @@ def find_sources(
             if name in asked:
                 raise UsageError(f"{name} is said twice: --{name} and --features {name}=...")
         asked |= features
-    sources = []
-    for name, ref in asked.items():
-        source = _open(name, ref, dataset, splits, limit)
-        _check_modality(source)
-        _check_recipes(source)
-        _check_facts(source, (facts or {}).get(name, {}))
-        for split in splits:
-            check_inputs(source, split)
-        sources.append(source)
+    sources: list[Source] = []
+    for name, said_ref in asked.items():
+        layers = []
+        for feature, one_ref, layer in spread(name, said_ref):
+            source = replace(_open(name, one_ref, dataset, splits, limit, layer), name=feature)
+            _check_modality(source)
+            _check_recipes(source)
+            _check_facts(source, (facts or {}).get(name, {}))
+            for split in splits:
+                check_inputs(source, split)
+            layers.append(source)
+        _check_layers(name, layers)
+        sources += layers
     return tuple(sources)
 
 
-def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Source:
-    folder = _folder(name, ref, dataset, splits, limit)
+def _open(
+    name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None, layer: str | None
+) -> Source:
+    folder = _folder(name, ref, dataset, splits, limit, layer)
     names = [split.name for split in splits]
     inside = {split: folder / split for split in names if (folder / split).exists()}
     paths = {split: inside.get(split, folder if not inside else folder / split) for split in names}
@@ -140,24 +148,34 @@ def _open(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split],
                 ) from error
     opened = {split: stores[path] for split, path in paths.items()}
     first = opened[names[0]]
+    if not is_layer(first.manifest, layer):
+        raise StoreMismatch(
+            f"{folder} does not hold layer {layer}.",
+            why=f"It holds {first.manifest.get('recipe', {}).get('layers', 'last')!r}.",
+            next=f"{_extract(name, dataset, model=str(first.manifest.get('model')))} --layers {layer}",
+        )
     modality = first.manifest.get("modality")
     by_image = modality == "image" or (modality != "text" and not _holds(first, [q.id for q in splits[0].questions]))
     return Source(name, str(first.manifest.get("model") or folder.name), by_image, opened, paths)
 
 
-def _folder(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Path:
+def _folder(
+    name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None, layer: str | None
+) -> Path:
     """The folder that a reference means: a path, or a name under UMECACHE_HOME."""
     if ref is None:
-        return _by_name(name, ref, dataset, splits, limit)
+        return _by_name(name, ref, dataset, splits, limit, layer)
     folder = Path(ref).expanduser()
     if not _looks_like_a_path(ref):
-        return folder if _holds_stores(folder, splits) else _by_name(name, ref, dataset, splits, limit)
+        return folder if _holds_stores(folder, splits) else _by_name(name, ref, dataset, splits, limit, layer)
     if not folder.exists():
         raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
     return folder
 
 
-def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None) -> Path:
+def _by_name(
+    name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None, layer: str | None
+) -> Path:
     """The one folder under UMECACHE_HOME that `ref` (None: anything) can mean."""
     homes = [dataset_stores(dataset.name, limit)]
     if limit is not None:
@@ -165,6 +183,7 @@ def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Spli
     broken: list[UmecacheError] = []
     for home in homes:
         found: dict[Path, str] = {}
+        exact: set[Path] = set()
         for folder in sorted(home.iterdir()) if home.is_dir() else ():
             # The folder is MODEL-RECIPE8, so a store need not be opened, nor be finished, to be passed over by name.
             model = folder.name.rpartition("-")[0]
@@ -178,8 +197,13 @@ def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Spli
             except StoreError as error:
                 broken.append(error)
                 continue
-            if manifest is not None and (ref is not None or manifest.get("modality") == name):
+            wanted = manifest is not None and (ref is not None or manifest.get("modality") == name)
+            if manifest is not None and wanted and is_layer(manifest, layer):
                 found[folder] = str(manifest.get("model") or folder.name)
+                if stored_layer(manifest) == layer:
+                    exact.add(folder)
+        if exact:  # `-1` may mean "last", but not where there is a store of "-1"
+            found = {folder: found[folder] for folder in found if folder in exact}
         if len(found) == 1:
             return next(iter(found))
         if found:
@@ -193,9 +217,9 @@ def _by_name(name: str, ref: str | None, dataset: Dataset, splits: Sequence[Spli
     if broken:
         raise broken[0]
     raise StoreMissing(
-        f"{dataset.name} has no {name} store{f' of {ref}' if ref else ''}.",
+        f"{dataset.name} has no {name} store{f' of {ref}' if ref else ''}{f', layer {layer}' if layer else ''}.",
         why=f"Looked in {homes[0]}.",
-        next=_extract(name, dataset, model=ref),
+        next=_extract(name, dataset, model=ref) + (f" --layers {layer}" if layer else ""),
     )
 
 
@@ -280,9 +304,10 @@ def _made_for(store: Store) -> str:
 def _check_modality(source: Source) -> None:
     for split, store in source.stores.items():
         modality = store.manifest.get("modality")
-        if source.name in ("text", "image") and modality in ("text", "image") and modality != source.name:
+        asked = modality_of(source.name)
+        if asked in ("text", "image") and modality in ("text", "image") and modality != asked:
             raise StoreMismatch(
-                f"{_flag(source.name)} names a store of {modality} features ({source.paths[split]}).",
+                f"{_flag(asked)} names a store of {modality} features ({source.paths[split]}).",
                 next=f"--{modality} {source.paths[split]}",
             )
 
@@ -312,6 +337,19 @@ def _check_facts(source: Source, wanted: Mapping[str, Json]) -> None:
                 f"The {source.name} store {source.paths[split]} is not what the recipe asks for.",
                 why=f"{words}.",
                 next=f"umecache extract --model {source.model} with these facts, or a recipe file of your own",
+            )
+
+
+def _check_layers(name: str, layers: Sequence[Source]) -> None:
+    """Stores that are mixed must come from one encoder: a mix of two encoders' tokens would mean nothing."""
+    first, *others = layers
+    for other in others:
+        one, two = (next(iter(source.stores.values())).manifest.get("recipe", {}) for source in (first, other))
+        if first.model != other.model or not same_but_layers(one, two):
+            raise StoreMismatch(
+                f"{_flag(name)} names several stores, which are not layers of one encoder.",
+                why=f"They were made by {first.model} and {other.model}, or with other settings.",
+                next=f"--features a={next(iter(first.paths.values())).parent} --features b=... takes both, unmixed",
             )
 
 
