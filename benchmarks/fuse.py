@@ -155,8 +155,7 @@ def epoch(config: CompareConfig, device: torch.device) -> dict[str, Any]:
             "losses": [cached.history[0].loss, live.history[0].loss],
         }
         print(
-            f"{method:<12} store {seconds:>9.3f} s   encoders in the loop {in_loop:>9.2f} s"
-            f"   {in_loop / seconds:>8.1f} x"
+            f"{method:<12} store {seconds:>9.3f} s   with encoders {in_loop:>9.2f} s   {in_loop / seconds:>8.1f} x"
             f"   loss {cached.history[0].loss:.4f} {live.history[0].loss:.4f}",
             flush=True,
         )

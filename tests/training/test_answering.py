@@ -59,8 +59,8 @@ def test_what_is_missing_is_said(sample_run: Any, tmp_path: Path) -> None:
         run.answer(question="what is this?", image=tmp_path / "none.jpg")
     with pytest.raises(DataError, match="image can't be read"):
         run.answer(question="what is this?", image=b"not an image")
-    with pytest.raises(UsageError, match="no question"):
-        run.answerer.ask([])
+    with pytest.raises(UsageError, match="no text is given"):
+        run.answerer.ask([], b"")
     with pytest.raises(UsageError, match="sample-text, sample-image"):
         Answerer(run, weights={"bert": "somewhere"})
 

@@ -5,6 +5,7 @@ umecache predict runs/daquar/ume-20260101-120000 --image kitchen.jpg --question 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder of fuse or compare.")],
-    question: Annotated[list[str], typer.Option("--question", "-q", help="Repeatable: several about the image.")],
+    question: Annotated[
+        list[str] | None, typer.Option("--question", "-q", help="Or any text; repeatable: several about the image.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(help="Image file. Not needed by a head that reads text alone.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which head, where the run has several. Default: its first.")] = None,
     top: Annotated[int, typer.Option(help="Answers to show for each question.")] = 5,
@@ -49,13 +52,13 @@ def predict(
     loaded = load_run(run, seed=seed, device=parse_devices(devices)[0])
     with reporter(json).task("loading encoders", None):
         answerer = Answerer(loaded, weights=said)
-    guesses = answerer.ask(question, image, top=top)
-    document = _document(answerer, question, image, guesses)
+    guesses = answerer.ask(question or (), image, top=top)
+    document = _document(answerer, question or [None], image, guesses)
     emit(document, json=json, words=lambda: _say(document))
 
 
 def _document(
-    answerer: Answerer, questions: list[str], image: Path | None, guesses: list[list[Guess]]
+    answerer: Answerer, questions: Sequence[str | None], image: Path | None, guesses: list[list[Guess]]
 ) -> dict[str, Any]:
     return {
         "run": str(answerer.run.path),
@@ -76,7 +79,7 @@ def _document(
 
 def _say(document: dict[str, Any]) -> None:
     for entry in document["answers"]:
-        typer.echo(entry["question"])
+        typer.echo(entry["question"] or document["image"])
         for guess in entry["top"]:
             typer.echo(f"  {100 * guess['probability']:5.1f} %  {guess['answer']}")
     typer.echo(", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in document["seconds"].items()))

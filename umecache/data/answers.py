@@ -83,13 +83,17 @@ class AnswerVocab:
                 raise UsageError(
                     f"{name} {bound} leaves no answer.", next=f"{name} {1000 if name == '--classes' else 9}"
                 )
-        counter = Counter(normalize(annotation.answer) for annotation in annotations)
+        labelled = False
+        counter: Counter[str] = Counter()
+        for annotation in annotations:
+            counter[_target(annotation)] += 1
+            labelled = annotation.labelled
         ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
         kept = [(answer, count) for answer, count in ranked if count >= (min_count or 1)][:classes]
         which = f"the {len(kept):,} most frequent" if len(kept) < len(ranked) else f"all {len(kept):,}"
-        definition = (
-            f"share of the {counter.total():,} {source} questions whose normalised most common answer is one of {which}"
-            + (f" (each of {min_count} questions or more)" if min_count else "")
+        asked = "items whose label" if labelled else "questions whose normalised most common answer"
+        definition = f"share of the {counter.total():,} {source} {asked} is one of {which}" + (
+            f" (each of {min_count} questions or more)" if min_count else ""
         )
         return cls(tuple(a for a, _ in kept), tuple(c for _, c in kept), counter.total(), definition)
 
@@ -99,8 +103,8 @@ class AnswerVocab:
         return self._index.get(normalize(answer)) if found is None else found
 
     def hard_target(self, annotation: Annotation) -> int | None:
-        """The class of the normalised most common answer; None where the vocabulary lacks it."""
-        return self._index.get(normalize(annotation.answer))
+        """The class of the normalised most common answer, or of the label; None where the vocabulary lacks it."""
+        return self._index.get(_target(annotation))
 
     def soft_target(self, annotation: Annotation) -> dict[int, float]:
         """Class -> official soft score (0.3, 0.6, 0.9, 1), for the answers of the vocabulary that people gave.
@@ -108,6 +112,9 @@ class AnswerVocab:
         All ten are normalised, also where they are equal as written (the evaluator then compares them as they are);
         the two differ for 19 of 59,164 questions of VQA v2 train.
         """
+        if annotation.labelled:
+            hard = self.hard_target(annotation)
+            return {} if hard is None else {hard: 1.0}
         counts = Counter(map(normalize, annotation.answers))
         return {
             self._index[answer]: SOFT_SCORES[min(count, 4)] for answer, count in counts.items() if answer in self._index
@@ -148,3 +155,8 @@ class AnswerVocab:
         if not all(type(count) is int and count > 0 for count in (*counts, questions)):
             raise DataError("This is no answer vocabulary.", why="Its counts must be whole numbers above 0.")
         return cls(answers, counts, questions, definition)
+
+
+def _target(annotation: Annotation) -> str:
+    """What a classifier is trained to say: labels as they are written, answers normalised."""
+    return annotation.answer if annotation.labelled else normalize(annotation.answer)

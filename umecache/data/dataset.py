@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from umecache.data.dataset_types import Annotation as Annotation
+from umecache.data.dataset_types import Question as Question
 from umecache.data.images import ImageIndex
+from umecache.data.items import ListedImages, read_items
 from umecache.data.layout import SplitFiles, find_splits, read_toml
 from umecache.data.records import is_id, kind_of, read_records
 from umecache.errors import DataError, UnknownName, UsageError
@@ -27,32 +29,6 @@ from umecache.reporting import Reporter
 DEFAULT = "vqa-v2"
 ANSWERS = 10  # human answers of a question
 UNKNOWN_TYPE = "unknown"  # question or answer type, where annotations have none
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question about one image."""
-
-    id: int
-    image_id: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """What people answered.
-
-    Attributes:
-        answers: the ten human answers, as written.
-        answer: `multiple_choice_answer` as written; where the file has none, the most common of the ten (the first
-            mentioned of equals).
-        question_type, answer_type: as in the file, else "unknown".
-    """
-
-    answers: tuple[str, ...]
-    answer: str
-    question_type: str
-    answer_type: str
 
 
 class Split:
@@ -145,6 +121,12 @@ class Dataset:
         if name not in self.files:
             raise UnknownName("split", name, self.files, listing=f"umecache data info {self.folder}")
         files = self.files[name]
+        if files.items:
+            if limit is not None:
+                _checked(limit)
+            items = read_items(files.questions, limit, reporter)
+            told = items.annotations if annotations else None
+            return Split(name, self.folder, self.name, items.questions, told, ListedImages(items.images))
         questions = read_questions(files.questions, limit, reporter)
         found = None
         if annotations and files.annotations is not None:

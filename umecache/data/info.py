@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from umecache.data.answers import AnswerVocab
-from umecache.data.dataset import ANSWERS, Dataset
+from umecache.data.dataset import Dataset
 from umecache.reporting import Reporter
 
 CLASSES = 3129  # as `umecache fuse` takes
@@ -25,7 +25,7 @@ class SplitInfo:
         questions: how many.
         images: distinct images that questions ask about.
         images_missing: of these, those that no file has.
-        answers: human answers, ten a question; 0 where the split has no annotations.
+        answers: human answers, ten a question, or labels; 0 where the split has no annotations.
         coverage: percent of questions whose normalised most common answer the vocabulary has; None without
             annotations.
     """
@@ -105,7 +105,7 @@ def describe(
             questions=len(split.questions),
             images=len(split.image_ids),
             images_missing=len(split.missing_images),
-            answers=0 if annotations is None else ANSWERS * len(annotations),
+            answers=0 if annotations is None else sum(len(each.answers) for each in annotations),
             coverage=None if annotations is None or vocab is None else round(100 * vocab.covers(annotations), 2),
         )
     return DataInfo(

@@ -20,6 +20,7 @@ from umecache.errors import DataError
 
 TOML = "dataset.toml"
 _QUESTIONS = re.compile(r"(?:v2_OpenEnded_mscoco_(?P<subset>.+)_questions|questions_(?P<split>.+))\.json(?:\.gz)?")
+_ITEMS = re.compile(r"items_(?P<split>.+)\.jsonl")
 _YEAR = re.compile(r"20\d\d$")
 _USUAL = ("train", "val", "test-dev", "test")  # in this order where there are several
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # names become folder names of stores and runs
@@ -32,12 +33,14 @@ class SplitFiles:
     Attributes:
         annotations: None where the split has none (test).
         images: folders that may hold its images, in the order they are searched; they need not exist.
+        items: `questions` is a file of labelled items, and that is all there is.
     """
 
     name: str
     questions: Path
     annotations: Path | None
     images: tuple[Path, ...]
+    items: bool = False
 
 
 def find_splits(folder: Path) -> tuple[str, dict[str, SplitFiles]]:
@@ -53,6 +56,9 @@ def find_splits(folder: Path) -> tuple[str, dict[str, SplitFiles]]:
     if TOML in names:
         return read_toml(folder / TOML)
     splits: dict[str, SplitFiles] = {}
+    for name in sorted(names):
+        if (items := _ITEMS.fullmatch(name)) is not None:
+            splits[items["split"]] = SplitFiles(items["split"], folder / name, None, (), items=True)
     for name in sorted(names):
         match = _QUESTIONS.fullmatch(name)
         if match is None or (name.endswith(".gz") and name.removesuffix(".gz") in names):
@@ -71,7 +77,8 @@ def find_splits(folder: Path) -> tuple[str, dict[str, SplitFiles]]:
         has_json = any(name.endswith((".json", ".json.gz")) for name in names)
         raise DataError(
             f"{folder} holds no data set that is known.",
-            why=f"It has neither v2_OpenEnded_mscoco_*_questions.json nor questions_SPLIT.json nor {TOML}.",
+            why="It has neither v2_OpenEnded_mscoco_*_questions.json nor questions_SPLIT.json nor items_SPLIT.jsonl "
+            f"nor {TOML}.",
             next=f"say its file names in {folder / TOML} (docs/data.md shows how)"
             if has_json
             else f"umecache data get vqa-v2 --out {folder}, or --data DIR with a folder of your own",

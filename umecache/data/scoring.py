@@ -35,6 +35,7 @@ __all__ = ["PROTOCOLS", "Scores", "read_results", "score_predictions", "score_qu
 Protocol = Literal["official-2021", "official-2016", "thesis"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 DEFAULT_PROTOCOL: Protocol = "official-2021"
+EXACT = "exact"  # of labelled items, whatever protocol is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Scores:
         questions: how many were scored; this is the denominator, missing ones included.
         missing: how many had no prediction and were scored 0.
         per_question: question id -> percent, in the order of the annotations.
-        protocol: how they were scored.
+        protocol: how they were scored: one of `PROTOCOLS`, or "exact" for labelled items.
     """
 
     overall: float
@@ -146,7 +147,11 @@ def score_predictions(
     by_question_type: dict[str, list[float]] = {}
     for question_id, annotation in annotations.items():
         answer = predictions.get(question_id)
-        score = 0.0 if answer is None else score_question(answer, annotation.answers, protocol)
+        if annotation.labelled:
+            score = float(answer == annotation.answer)
+            protocol = EXACT
+        else:
+            score = 0.0 if answer is None else score_question(answer, annotation.answers, protocol)
         exact[question_id] = score
         by_answer_type.setdefault(annotation.answer_type, []).append(score)
         by_question_type.setdefault(annotation.question_type, []).append(score)

@@ -82,6 +82,11 @@ def divide_split(
     if not 0 < fraction < 1:
         raise UsageError(f"--fraction {fraction} leaves nothing to divide.", why="It must lie between 0 and 1.")
     others = {name: files for name, files in dataset.files.items() if name != split}
+    if split in dataset.files and dataset.files[split].items:
+        raise UsageError(
+            f"{dataset.files[split].questions} is a file of items; what is divided is a file of questions.",
+            next="divide its lines into items_train.jsonl and items_heldout.jsonl",
+        )
     source = dataset.split(split, reporter=reporter)
     _check_names(names, others)
     ids = [q.id for q in source.questions] if by == "question" else list(source.image_ids)

@@ -88,20 +88,18 @@ class Answerer:
         """The `top` likeliest answers to each question, best first.
 
         Args:
-            questions: any number, about one image.
+            questions: any number, about one image; none where the head looks at no text.
             image: a file, or its bytes; not needed where the head looks at text alone.
 
         Raises:
-            UsageError: no question, no image where one is needed.
+            UsageError: no question, or no image, where one is needed.
             DataError: the image can't be read.
         """
-        if not questions:
-            raise UsageError("There is no question.", next="--question TEXT")
-        given: dict[str, list[Item]] = {"text": list(questions)}
+        given: dict[str, list[Item]] = {"text": list(questions)} if questions else {}
         if image is not None:
             given["image"] = [image if isinstance(image, bytes) else _read(Path(image))]
         self.seconds = {}
-        features = {each.name: self._features(each, given, len(questions)) for each in self._modalities}
+        features = {each.name: self._features(each, given, max(len(questions), 1)) for each in self._modalities}
         started = time.perf_counter()
         with torch.inference_mode():
             logits_QC = self.run.logits(features)
@@ -119,7 +117,8 @@ class Answerer:
         """Tokens [Q, T, D] and mask [Q, T]; the one image serves all questions."""
         kind = modality.encoder.modality
         if kind not in given:
-            raise UsageError(f"The run was trained on {kind} features too, and no {kind} is given.", next=f"--{kind}")
+            flag = "--question TEXT" if kind == "text" else f"--{kind} FILE"
+            raise UsageError(f"The run was trained on {kind} features too, and no {kind} is given.", next=flag)
         started = time.perf_counter()
         try:
             records = encode_items(modality.encoder, modality.declared, given[kind], device=self.device)

@@ -93,7 +93,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "data": questions.dataset.name,
                 "train_split": questions.train.name,
                 "eval_split": questions.evaluation.name,
-                "protocol": config.protocol,
+                "protocol": questions.protocol,
                 "questions": questions.facts(),
                 "vocabulary": questions.vocabulary_facts(),
                 "baselines": questions.baselines,
@@ -245,8 +245,8 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         )
     if len(config.seeds) < ENOUGH_SEEDS:
         notes.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")
-    if config.protocol != "official-2021":
-        notes.append(f"Scored under {config.protocol}: not comparable with official VQA accuracies.")
+    if questions.protocol in ("official-2016", "thesis"):
+        notes.append(f"Scored under {questions.protocol}: not comparable with official VQA accuracies.")
     if len({tuple(sorted(row["missing_inputs"].items())) for row in rows}) > 1:
         notes.append("Rows differ in how many questions had a missing input.")
     return notes

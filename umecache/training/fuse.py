@@ -76,7 +76,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
     document |= {
         "text": material.model_of("text"),
         "image": material.model_of("image"),
-        "protocol": config.protocol,
+        "protocol": questions.protocol,
         "questions": questions.facts(),
         "missing_inputs": material.missing_inputs(questions.evaluation),
         "vocabulary": questions.vocabulary_facts(),

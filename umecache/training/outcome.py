@@ -132,7 +132,7 @@ def _asked(result: Result, material: Material) -> dict[str, Any]:
         "versions": versions(),
         "device": str(material.device),
         "asked": dataclasses.asdict(config),
-        "protocol": config.protocol,
+        "protocol": questions.protocol,
         "data": {
             "name": questions.dataset.name,
             "folder": str(questions.dataset.folder),

@@ -16,7 +16,7 @@ import numpy as np
 
 from umecache.data.answers import AnswerVocab
 from umecache.data.dataset import Dataset, Question, Split, open_dataset
-from umecache.data.scoring import Scores, score_predictions
+from umecache.data.scoring import EXACT, Scores, score_predictions
 from umecache.encoders.base import Json
 from umecache.errors import DataError
 from umecache.training.config import TrainConfig
@@ -61,6 +61,12 @@ class Questions:
         if self.evaluation.annotations is None:
             return None
         return score_predictions(self.answers(classes_Q), self.evaluation, protocol=self.config.protocol)
+
+    @property
+    def protocol(self) -> str:
+        """How answers are scored: as configured, or exact match of labels."""
+        annotations = self.evaluation.annotations or self.train.annotations or {}
+        return EXACT if any(each.labelled for each in annotations.values()) else self.config.protocol
 
     @cached_property
     def baselines(self) -> dict[str, Json]:

@@ -1,0 +1,33 @@
+"""What a data set consists of: questions, and what people answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about one image."""
+
+    id: int
+    image_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What people answered.
+
+    Attributes:
+        answers: the ten human answers, as written.
+        answer: `multiple_choice_answer` as written; where the file has none, the most common of the ten (the first
+            mentioned of equals).
+        question_type, answer_type: as in the file, else "unknown".
+        labelled: the one answer is a label: it is never normalised, and nothing else is right.
+    """
+
+    answers: tuple[str, ...]
+    answer: str
+    question_type: str
+    answer_type: str
+    labelled: bool = False
