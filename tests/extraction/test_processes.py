@@ -133,3 +133,36 @@ def test_two_commands_one_of_which_may_be_killed(
         assert one["encoded"] + two["encoded"] == distinct, "nothing was encoded twice"
         assert min(one["encoded"], two["encoded"]) > 0
         assert one["fingerprint"] == two["fingerprint"]
+
+
+DIES_UNDER_A_LAUNCHER = """
+import os, signal, time
+from umecache.cli.app import main
+from umecache.encoders.sample import SampleImage
+
+forward = SampleImage.encode
+
+def dying(self, batch):
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)  # so that the other can't have done it all before
+    return forward(self, batch)
+
+SampleImage.encode = dying
+main()
+"""
+
+
+def test_a_launcher_that_takes_all_down_with_one_and_the_same_command_again(
+    data: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(DIES_UNDER_A_LAUNCHER)
+    options = _options(data, tmp_path / "store")
+    torchrun = [PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    down = _start([*torchrun, str(script), *options, "--devices", "cpu"])
+    down.communicate(timeout=300)
+    assert down.returncode != 0
+    assert not (tmp_path / "store" / "train" / "CHECKSUMS").exists() or _bytes(tmp_path / "store") == alone
+    _end(_start([PYTHON, "-m", "umecache", *options, "--devices", "cpu"]))
+    assert _bytes(tmp_path / "store") == alone
