@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from umecache.cli.app import run
+from umecache.fusion.registry import load_fusion
+from umecache.training.runs import load_run
 
 QUICK = ["--epochs", "1", "--width", "8", "--batch-size", "16", "--devices", "cpu"]
 
@@ -92,3 +94,14 @@ def test_mistakes_are_one_line_and_status_2(
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     assert line.startswith("error: ") and words in line
+
+
+def test_methods_of_every_make_train_and_load_again(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Buffers, bare parameters, stacks of layers, a vector wider than the width: each in a run folder of its own."""
+    methods = ["late-weighted", "simple-pair", "block", "mcb", "ban", "mbt", "q-former"]
+    assert compare(*tiny, *QUICK, "--methods", ",".join(methods), "--seeds", "0,", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in document["rows"]] == methods
+    for name in methods:
+        loaded = load_run(Path(document["report"]).parent / "runs" / name)
+        assert type(loaded.fusion) is load_fusion(name)

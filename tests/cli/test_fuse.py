@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from umecache.cli.app import run
+from umecache.training.runs import load_run
 
 QUICK = ["--epochs", "1", "--width", "8", "--batch-size", "16", "--devices", "cpu"]
 
@@ -121,3 +122,20 @@ def test_several_rates_are_rows_of_one_run(tiny: list[str], capsys: pytest.Captu
     assert "0.001" in capsys.readouterr().out
     assert run(["predict", str(tmp_path / "sweep"), "--question", "what?", "--devices", "cpu"]) == 2
     assert "lr-0.001, lr-0.01" in capsys.readouterr().err
+
+
+def test_a_method_of_ones_own(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Trained from a file, saved, and loaded again from there."""
+    (tmp_path / "mine.py").write_text(
+        "from umecache.fusion.concat import Concat\n"
+        "class Mine(Concat):\n"
+        "    def __init__(self, dims, *, width=256, dropout=0.0, times=1.0):\n"
+        "        super().__init__(dims, width=width, dropout=dropout)\n"
+        "        self.times = times\n"
+        "    def forward(self, features):\n"
+        "        return self.times * super().forward(features)\n"
+    )
+    said = ["--method", f"{tmp_path / 'mine.py'}:Mine", "--method-arg", "times=2.0", "--out", str(tmp_path / "run")]
+    assert fuse(*tiny, *QUICK, *said, "--json") == 0
+    fusion = load_run(json.loads(capsys.readouterr().out)["run"]).model.fusion
+    assert (type(fusion).__name__, fusion.times) == ("Mine", 2.0)
