@@ -55,9 +55,11 @@ def test_words_name_the_stores_and_the_failures(tmp_path: Path, capsys: pytest.C
     path = split.image_path(split.image_ids[0])
     assert path is not None
     path.write_bytes(b"")
-    argv = ["extract", "--model", "sample-image", "--data", str(tmp_path / "sample")]
-    assert run(argv) == 0
+    argv = ["extract", "--model", "sample-image", "--data", str(tmp_path / "sample"), "--layers", "last,-2"]
+    assert run([*argv, "--log", str(tmp_path / "log")]) == 0
     said = capsys.readouterr()
+    assert "1 inputs were not read" in (tmp_path / "log").read_text()
+    assert said.out.count("were not read, and are recorded so") == 1, "layers share their failures"
     assert "1 not read" in said.out
     assert str(split.image_ids[0]) in said.out
     assert "--retry-failed" in said.out

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from umecache.cli.app import run
+from umecache.cli.plan import gigabytes
 from umecache.data.sample import write_sample
 
 KEYS = {"items", "tokens", "bytes", "seconds", "peak_memory_bytes", "free_bytes", "break_even_runs"}
@@ -36,6 +37,11 @@ def test_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for word in ("sample-image", "last,-2,-3", "GB int8", "--layers all (3)", "Of 3 epochs each", "GB free."):
         assert word in said, said
+
+
+@pytest.mark.parametrize(("size", "said"), [(270_336, "0.00027"), (68.43e9, "68.4"), (109e9, "109"), (2.5e12, "2,500")])
+def test_sizes_of_any_order(size: float, said: str) -> None:
+    assert gigabytes(size) == said
 
 
 def test_mistakes_are_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

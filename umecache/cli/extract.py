@@ -182,7 +182,8 @@ def _say(summaries: list[StoreSummary]) -> None:
 def skipped(summaries: Sequence[StoreSummary]) -> list[str]:
     """What was not read and why, counted by reason, with the first ids; and what to do about it."""
     lines = []
-    for s in summaries:
+    # Layers of one model share their inputs, and so their failures.
+    for s in {(s.model, s.split): s for s in reversed(summaries)}.values():
         by_reason: dict[str, list[str]] = {}
         for key, reason in s.failures.items():
             by_reason.setdefault(reason.partition(":")[0], []).append(str(key))

@@ -74,6 +74,15 @@ def plan(
     emit(document, json=json, words=lambda: _say(document))
 
 
+def gigabytes(size: float) -> str:
+    """At least three digits that say something: `109`, `0.00027`.
+
+    >>> gigabytes(270_336)
+    '0.00027'
+    """
+    return f"{size / 1e9:,.0f}" if size >= 1e11 else f"{size / 1e9:.3g}"
+
+
 def _say(document: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -89,7 +98,7 @@ def _say(document: dict[str, Any]) -> None:
             ",".join(m["layers"]),
             f"{m['items']:,}",
             f"{m['tokens']:,}",
-            *(f"{m['bytes_by_dtype'][dtype] / 1e9:,.2f}" for dtype in dtypes),
+            *(f"{gigabytes(m['bytes_by_dtype'][dtype])}" for dtype in dtypes),
             f"{m['items_per_second'] or 0:,.1f}",
             f"{m['peak_memory_bytes'] / 1e9:,.1f}",
         )
@@ -97,13 +106,13 @@ def _say(document: dict[str, Any]) -> None:
     for m in document["models"]:
         every = m["bytes_by_layer"]
         shown.print(
-            f"{m['model']}: --layers all ({len(every)}) would be {sum(every.values()) / 1e9:,.2f} GB in {document['dtype']}",
+            f"{m['model']}: --layers all ({len(every)}) would be {gigabytes(sum(every.values()))} GB in {document['dtype']}",
             markup=False,
         )
     hours = ", ".join(f"{count}: {value:,.2f} h" for count, value in document["hours"].items())
     shown.print(f"Time on devices like {document['device']}, by their number: {hours}.")
     shown.print(
-        f"Disk: {document['bytes'] / 1e9:,.2f} GB needed, {document['free_bytes'] / 1e9:,.2f} GB free"
+        f"Disk: {gigabytes(document['bytes'])} GB needed, {gigabytes(document['free_bytes'])} GB free"
         f"{'.' if document['fits'] else ': it does not fit.'}"
     )
     runs = document["break_even_runs"]

@@ -63,6 +63,8 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
             check_space([t.writer for each in passes for t in each.targets], ignore=config.ignore_space)
             for each in passes:
                 summaries += run_pass(config, each, watch, place)
+                if failed := summaries[-1].failed:
+                    watch.log(f"{each.label}: {failed:,} inputs were not read; the stores' manifests list them")
     return summaries
 
 
