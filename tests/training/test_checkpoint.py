@@ -159,6 +159,14 @@ def test_a_short_pass_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [] and not keeper.finished
 
 
+def test_of_a_grid_s_passes_the_finished_ones_are_kept(tmp_path: Path) -> None:
+    now = [0.0]
+    keeper = Keeper(tmp_path / "heads-3.safetensors", 300.0, clock=lambda: now[0])
+    now[0] = 11.0  # far from the next checkpoint, but too much to do again
+    keeper.finish([head()], 2, np.zeros((1, 3), np.int64))
+    assert Checkpoints(tmp_path).of("heads-3").finished
+
+
 def test_a_finished_pass_is_not_done_again(tmp_path: Path) -> None:
     keeper = Checkpoints(tmp_path, seconds=1e-9).of("heads")
     one = head()

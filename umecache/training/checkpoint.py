@@ -35,6 +35,7 @@ from umecache.training.locks import held, lock
 from umecache.training.targets import Index
 
 COST = 20  # a checkpoint is not due before training has taken so many times as long as writing the last one
+WORTH = 10.0  # seconds that a pass must have taken for its end to be kept: a grid of short ones is not begun anew
 START_SECONDS = 600.0  # how long other processes may take to start
 SUFFIX = ".safetensors"
 
@@ -110,7 +111,8 @@ class Keeper:
         self, path: Path | None, seconds: float, *, always: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path, self._seconds, self._always, self._clock = path, seconds, always, clock
-        self._last, self._cost = clock(), 0.0
+        self._begun = self._last = clock()
+        self._cost = 0.0
         self._kept = False  # in this process
 
     @property
@@ -158,7 +160,8 @@ class Keeper:
 
     def finish(self, heads: Sequence[Head], epochs: int, answers_HQ: Index | None = None) -> None:
         """Keep the trained heads and what they answered, so that this pass need not be done again."""
-        if self._kept or self._always or self.due():
+        took = self._clock() - self._begun
+        if self._kept or self._always or took >= min(self._seconds, WORTH):
             tensors = {} if answers_HQ is None else {"answers": torch.from_numpy(answers_HQ)}
             facts = {"epoch": epochs, "done": 0, "finished": True, "answered": answers_HQ is not None}
             self._write(heads, facts, tensors)

@@ -31,6 +31,7 @@ from umecache.training.job import (
     place,
     run_folder,
     run_heads,
+    say_run,
     settle_order,
 )
 from umecache.training.model import modalities_of, share_arguments
@@ -70,6 +71,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         config = settle_order(config, questions, cells, where)
         job = job_facts(config, questions, cells, where)
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
+            say_run(folder, config, reporter)
             rows: list[dict[str, Any]] = []
             bytes_read = 0
             reading: list[dict[str, Json]] = []

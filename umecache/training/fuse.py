@@ -18,7 +18,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import FuseConfig
 from umecache.training.folders import stamp
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, job_facts, place, run_folder, run_heads, settle_order
+from umecache.training.job import Material, job_facts, place, run_folder, run_heads, say_run, settle_order
 from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, write_method, write_sweep
 from umecache.training.questions import load_questions
@@ -63,6 +63,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
         config = settle_order(config, questions, [sources], where)
         job = job_facts(config, questions, [sources], where)
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
+            say_run(folder, config, reporter)
             material = Material(questions, sources, config, where.device, checkpoints, tracker)
             results = run_heads(material, specs, reporter)
             if not where.is_main:

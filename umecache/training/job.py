@@ -328,6 +328,12 @@ def run_folder(
         yield folder, checkpoints, tracker
 
 
+def say_run(folder: NewFolder, config: TrainConfig, reporter: Reporter) -> None:
+    """One line, where the run's name was not the user's own: how to go on with it when it is stopped."""
+    if config.out is None and config.checkpoint_minutes:
+        reporter.say(f"run: {folder.path} (stopped, it goes on with --out {folder.path})")
+
+
 @contextlib.contextmanager
 def place(config: TrainConfig) -> Iterator[Place]:
     """Where this process stands; inside, torch uses `config.threads` threads."""
