@@ -1,8 +1,8 @@
 """UAT: the mean over pairs of tokens, without the attention in front of them.
 
-The row "UAT (mean-pooled pairs)" of this project's list of methods. No public paper defines it under this name, so its
-form is this project's: the pair stage of K. Lee's thesis (evc.py) on the projected tokens themselves. Beside `evc` it
-shows what the attention brings, beside `ume` what attention and weights bring together.
+No public paper that we know of defines a method of this name; "mean-pooled pairs" is all that is said of it, so the
+form is ours: the pair stage of K. Lee's thesis (evc.py) on the projected tokens themselves. Beside `evc` it shows what
+the attention brings, beside `ume` what attention and weights bring together.
 
     X = concat_m(H_m P_m)    U_k = X W_k^T, k = 1..4
     p_ij = tanh(U1_i + U2_j + (U3_i - U3_j) + U4_i * U4_j)    f = mean over pairs(p_ij)
