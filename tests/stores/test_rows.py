@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umecache.stores import StoreDamaged
+from tests.stores.toy import Toy, write
+from umecache.stores import StoreDamaged, open_store
 from umecache.stores import rows as module
-from umecache.stores.rows import ChunkTable, Decoded, Rows, SparseRows, arrange
+from umecache.stores.files import map_file
+from umecache.stores.rows import ChunkTable, Decoded, Rows, SparseRows, _map_of, arrange
 
 F4 = np.dtype("<f4")
 
@@ -113,3 +116,35 @@ def test_sparse_rows() -> None:
     rows, found = sparse.find(6, 3)
     assert len(rows) == 0
     assert found.shape == (0, 2)
+
+
+@pytest.mark.parametrize("form", ["zarr", "hdf5"])
+def test_records_that_come_from_the_disk_are_asked_for_ahead(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = Toy.make(ids=30, distinct=24)
+    write(tmp_path / "s", toy, format=form)
+    store = open_store(tmp_path / "s")
+    expected, _ = store.batch(store.ids)
+    asked: list[tuple[int, int, int]] = []
+    ask = Rows._ask_for
+    monkeypatch.setattr(Rows, "_ask_for", lambda rows, *place: (asked.append(place), ask(rows, *place))[1])
+    monkeypatch.setattr(module, "COLD", 0.0)  # nothing is that slow
+    store.batch(store.ids)
+    asked.clear()
+    store.batch(store.ids)
+    assert not asked
+    monkeypatch.setattr(module, "COLD", math.inf)
+    store.batch(store.ids)
+    assert not asked, "a batch has to be slow first"
+    tokens, _ = store.batch(store.ids)
+    assert len(asked) == len(store) - 1, "all but the first, which shows whether that is needed"
+    assert np.array_equal(tokens, expected)
+
+
+def test_the_map_behind_an_array(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(bytes(range(200)))
+    buffer = map_file(tmp_path / "f")
+    file, first = _map_of(buffer[40:80].view(F4).reshape(-1, 2)) or (None, -1)
+    assert first == 40 and file is not None and file[40:44] == bytes(range(40, 44))
+    assert _map_of(np.zeros(4)) is None and _map_of(np.frombuffer(b"abc", np.uint8)) is None

@@ -11,7 +11,10 @@ Letters: S rows of a shard, c rows of a chunk, D values of a row.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import mmap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umecache.stores.errors import StoreDamaged
+
+COLD = 1.5e9
+"""Bytes per second below which records came from the disk: then the next ones are asked for before they are copied, so
+that the disk reads them side by side and in large pieces (five to eight times as fast as faulting in page by page).
+While pages are in memory it would only cost: a fifth of the speed."""
 
 MAX_MAPS = 512
 """Shards mapped at once by one array; each holds a file descriptor. The oldest is let go first."""
@@ -50,6 +58,9 @@ class Rows:
         self._path, self._shard_rows, self._shards, self._load = path, shard_rows, shards, load
         self._empty = empty
         self._views: dict[int, Shard] = {}
+        self._maps: dict[int, tuple[mmap.mmap, int]] = {}  # of plain shards: the file's map, the byte of their first row
+        self._row_bytes = empty.dtype.itemsize * math.prod(empty.shape[1:])
+        self._cold = True  # until a record shows otherwise
 
     def read(self, start: int, n: int) -> NDArray[Any]:
         """Rows `start` to `start + n`.
@@ -85,8 +96,14 @@ class Rows:
         """
         views, size, width = self._views, self._shard_rows, out_BTD.shape[1]
         shard_B, row_B = np.divmod(start_B, size)
-        places = zip(out_BTD, shard_B.tolist(), row_B.tolist(), length_B.tolist(), strict=True)
-        for out_TD, k, row, n in places:
+        places = list(zip(out_BTD, shard_B.tolist(), row_B.tolist(), length_B.tolist(), strict=True))
+        started, asked = time.perf_counter(), False
+        for number, (out_TD, k, row, n) in enumerate(places):
+            if number == 1 and self._cold:
+                # After slow batches the first record tells whether the rest has to come from the disk too.
+                asked = places[0][3] * self._row_bytes < COLD * (time.perf_counter() - started)
+                for _, *place in places[1:] if asked else ():
+                    self._ask_for(*place)
             if n:
                 view = views.get(k)
                 if view is None:
@@ -96,6 +113,20 @@ class Rows:
                 out_TD[:n] = view[row : row + n]
             if n < width:
                 out_TD[n:] = 0
+        self._cold = asked or int(length_B.sum()) * self._row_bytes < COLD * (time.perf_counter() - started)
+
+    def _ask_for(self, k: int, row: int, n: int) -> None:
+        """Have the system read a record's pages; returns at once, and does nothing for what can't be mapped."""
+        if n and k not in self._views:
+            self._open(k)
+        found = self._maps.get(k)
+        if found is None or not n or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        file, first = found
+        start = first + row * self._row_bytes
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        with contextlib.suppress(OSError, ValueError):  # only a hint; the copy will tell what is wrong
+            file.madvise(mmap.MADV_WILLNEED, page, start + n * self._row_bytes - page)
 
     def shard(self, k: int) -> Shard:
         """Shard k as a whole."""
@@ -107,10 +138,26 @@ class Rows:
             raise StoreDamaged(f"{self._path} places a record in shard {k}; it has {self._shards} shards.")
         view = self._load(k)
         while len(self._views) >= MAX_MAPS:
-            self._views.pop(next(iter(self._views)), None)
+            oldest = next(iter(self._views))
+            self._views.pop(oldest, None)
+            self._maps.pop(oldest, None)
         # Two threads may both load the same shard: harmless, the views are equal.
         self._views[k] = view
+        if isinstance(view, np.ndarray) and (found := _map_of(view)) is not None:
+            self._maps[k] = found
         return view
+
+
+def _map_of(view: NDArray[Any]) -> tuple[mmap.mmap, int] | None:
+    """The map that an array looks into, and the array's byte in it; None where it has memory of its own."""
+    owner: Any = view
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, memoryview):
+        owner = owner.obj
+    if not isinstance(owner, mmap.mmap):
+        return None
+    return owner, int(view.ctypes.data) - int(np.frombuffer(owner, np.uint8).ctypes.data)
 
 
 def arrange(
