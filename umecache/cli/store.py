@@ -25,7 +25,7 @@ from umecache.home import stores_home
 if TYPE_CHECKING:
     from umecache.stores.verify import Verification
 
-app = typer.Typer(help="List, check, compare and convert feature stores.", no_args_is_help=True)
+app = typer.Typer(help="List, check, repair, compare and convert feature stores.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 StoreArgument = Annotated[
