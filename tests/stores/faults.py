@@ -67,6 +67,30 @@ def fork(path: Path, toy: Toy, pause: float, limit: int | None = None, **options
         os._exit(status)
 
 
+def fork_reader(path: Path, toy: Toy) -> int:
+    """A child that opens the store again and again while others write it; exit status 100 + n once it was
+    whole, after n times (at most 100) of hearing that it is not complete."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status, early = 1, 0
+    try:
+        whole = open_store(path.parent / "whole")
+        while True:
+            try:
+                store = open_store(path)
+                break
+            except (StoreIncomplete, StoreMissing):  # anything else means that something half-done was visible
+                early += 1
+                time.sleep(0.002)
+        assert all(np.array_equal(store[name], whole[name]) for name in toy.ids)
+        status = 100 + min(early, 100)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+    finally:
+        os._exit(status)
+
+
 def state(path: Path) -> dict[str, tuple[int, int]]:
     """Files of finished shards (those with a receipt), with what would show that they were written again."""
     found: dict[str, tuple[int, int]] = {}
@@ -102,6 +126,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.001)
     parser.add_argument("--limit", type=int, help="RLIMIT_FSIZE of every other round, in bytes")
     parser.add_argument("--calm", action="store_true", help="nobody is killed")
+    parser.add_argument("--readers", type=int, default=0, help="open the store all the time; with --calm")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -121,6 +146,7 @@ def main() -> None:
         tally["rounds"] += 1
         before = state(path) if path.exists() else {}
         limit = arguments.limit if rng.random() < 0.5 else None
+        readers = [fork_reader(path, toy) for _ in range(arguments.readers)]
         pids = [fork(path, toy, arguments.pause, limit, **options) for _ in range(arguments.writers)]
         if rng.random() < 0.85 and limit is None and not arguments.calm:
             time.sleep(rng.uniform(0, span * 0.8 / arguments.writers))
@@ -136,6 +162,10 @@ def main() -> None:
                 code = os.WEXITSTATUS(status)
                 assert code in (0, 3) and (code == 0 or limit is not None), f"a writer failed with {code}"
                 tally["full"] += code == 3
+        for pid in readers:
+            code = os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+            assert code >= 100, "a reader saw something partial"
+            tally["early"] = tally.get("early", 0) + code - 100
         after = state(path) if path.exists() else {}
         for name, kept in before.items():
             assert after.get(name) == kept, f"{name} of a finished shard was lost or written again"

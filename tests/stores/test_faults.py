@@ -49,3 +49,10 @@ def test_racing_writers_encode_every_shard_once(tmp_path: Path) -> None:
     tally = supervise(tmp_path, "--rounds", "3", "--writers", "3", "--calm")
     assert tally["stores"] == 3
     assert tally["encoded"] == 3 * 6
+
+
+@pytest.mark.parametrize("store_format", ["zarr", "hdf5"])
+def test_eight_readers_of_a_store_that_is_being_written(tmp_path: Path, store_format: str) -> None:
+    tally = supervise(tmp_path, "--rounds", "3", "--readers", "8", "--calm", "--format", store_format)
+    assert tally["stores"] == 3
+    assert tally["early"] > 8, "no reader came before the store was whole"

@@ -75,6 +75,7 @@ class Store:
         ours = (root / MANIFEST).is_file()
         if not lenient and not (ours and is_sealed(root)):
             _refuse_unfinished(root)
+            ours = (root / MANIFEST).is_file()  # it may have been sealed at this very moment
         try:
             self._open(root, ours, lenient)
         except OSError as error:
@@ -407,7 +408,12 @@ def progress(root: Path) -> tuple[int, int] | None:
     if not (root / WORK).is_dir():
         return None
     file = root / WORK / "plan.json"
-    plan = read_json(file).get("plan") if file.is_file() else None
+    try:
+        plan = read_json(file).get("plan") if file.is_file() else None
+    except StoreDamaged:
+        if not (root / WORK).is_dir():  # sealed between two looks
+            return None
+        raise
     shards = plan.get("shards") if isinstance(plan, dict) else None
     done = sum(1 for _ in (root / "receipts").glob("*.json"))
     return done, len(shards) if isinstance(shards, list) else 0
@@ -429,6 +435,8 @@ def _refuse_unfinished(root: Path) -> None:
             why="It is still being written, or its writer stopped.",
             next="Wait for it, or run the same umecache extract command again: it goes on from there.",
         )
+    if is_sealed(root):  # the work folder went while we were looking: it is whole now
+        return
     if (root / MANIFEST).is_file() or (root / "receipts").is_dir():
         raise StoreDamaged(
             f"{root} is not sealed: its CHECKSUMS or its manifest is missing.", next=f"umecache store verify {root}"
