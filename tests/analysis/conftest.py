@@ -160,3 +160,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Split]:
 def another(tmp_path: Path) -> tuple[Path, Split]:
     """One to change."""
     return write_comparison(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_comparison() -> Callable[..., tuple[Path, Split]]:
+    """Makes one in a folder."""
+    return write_comparison

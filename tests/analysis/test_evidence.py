@@ -110,6 +110,15 @@ def test_without_annotations_nothing_is_made_up(finished: Finished) -> None:
     assert document["statistics"] is None and "interval" not in document["rows"][0]
 
 
+def test_files_for_the_challenge_server_are_checked_too(another: Finished) -> None:
+    folder, split = another
+    bare = Split(split.name, split.folder, split.data_name, split.questions, None, split._index)
+    file = folder / "runs" / "ume" / "seed-2" / "results_val.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[1:]))
+    with pytest.raises(DataError, match="35 answers for 36 questions"):
+        with_statistics(read_document(folder), folder, bare)
+
+
 def test_the_baseline(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"method": name} for name in ("text-only", "product", "concat")]
     assert choose_baseline(rows, None) == "product"

@@ -99,13 +99,7 @@ def score_all(document: Mapping[str, Any], folder: Path, split: Split) -> Answer
         if len(row["seeds"]) != shape[1]:
             raise DataError("The rows of the comparison have different numbers of seeds.")
         for s, seed in enumerate(row["seeds"]):
-            answers = answers_of(document, folder, row, s)
-            if answers.keys() != annotations.keys():
-                raise DataError(
-                    f"{seed['results']} does not answer the questions of {split.name!r} in {split.folder}.",
-                    why=f"It has {len(answers):,} answers for {len(annotations):,} questions.",
-                    next="name the data of the comparison with --data",
-                )
+            answers = _checked(document, folder, row, s, split)
             for q, question in enumerate(split.questions):
                 answer, told = answers[question.id], known[q]
                 if answer not in told:
@@ -118,6 +112,20 @@ def score_all(document: Mapping[str, Any], folder: Path, split: Split) -> Answer
                     why="The answers or the annotations are not those of the comparison.",
                 )
     return Answered(codes_MSQ, scores_MSQ)
+
+
+def _checked(
+    document: Mapping[str, Any], folder: Path, row: Mapping[str, Any], seed: int, split: Split
+) -> dict[int, str]:
+    """The answers of one head: every question of the split once, and no other, as the challenge server wants them."""
+    answers = answers_of(document, folder, row, seed)
+    if answers.keys() != {question.id for question in split.questions}:
+        raise DataError(
+            f"{row['seeds'][seed]['results']} does not answer the questions of {split.name!r} in {split.folder}.",
+            why=f"It has {len(answers):,} answers for {len(split.questions):,} questions.",
+            next="name the data of the comparison with --data",
+        )
+    return answers
 
 
 def choose_baseline(rows: Sequence[Mapping[str, Any]], asked: str | None) -> str:
@@ -141,13 +149,17 @@ def with_statistics(
 
     Args:
         document: of a comparison in `folder`.
-        split: its eval split, with or without annotations; without, nothing is added but `statistics: null`.
+        split: its eval split, with or without annotations; without (test splits), the results files are checked
+            and nothing is added but `statistics: null`.
         baseline: a method; differences are taken to it within each pair of encoders.
         rounds: of the bootstrap.
     """
     rows = [dict(row) for row in document["rows"]]
     chosen = choose_baseline(rows, baseline)
     if split.annotations is None:
+        for row in rows:
+            for place in range(len(row["seeds"])):
+                _checked(document, folder, row, place, split)
         return {**document, "rows": rows, "statistics": None}
     answered = score_all(document, folder, split)
     groups = Groups.of(np.array([question.image_id for question in split.questions], np.int64))
