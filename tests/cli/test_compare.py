@@ -36,7 +36,7 @@ def test_json_is_the_one_thing_on_standard_output(tiny: list[str], capsys: pytes
 def test_words(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert compare(*tiny, *QUICK, *METHODS, "--seeds", "0,", "--out", str(tmp_path / "c")) == 0
     shown = capsys.readouterr().out
-    for words in ("text-only", "concat", "ume", "±", "yes/no", "Without training", "order seed", "report.md"):
+    for words in ("text-only", "concat", "ume", "±", "yes/no", "Without training", "order seed", "report.html"):
         assert words in shown
 
 

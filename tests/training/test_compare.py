@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from umecache.errors import UsageError
-from umecache.training.compare import compare
+from umecache.training.compare import _warnings, compare
 from umecache.training.config import CompareConfig, FuseConfig
 from umecache.training.fuse import fuse
 from umecache.training.runs import load_run
@@ -86,7 +86,7 @@ def test_the_table_in_both_files(trained: Any) -> None:
 
 
 def test_notes_say_what_a_reader_must_know(trained: Any) -> None:
-    said = " ".join(trained.document["notes"])
+    said = " ".join([*trained.document["notes"], *trained.document["warnings"]])
     for words in ("order seed 0, batch size 32", "n - 1", "Fewer than 3 seeds", "One rate (0.01)"):
         assert words in said
     assert trained.document["baselines"]["majority"] == pytest.approx(33.33, abs=0.01)
@@ -168,3 +168,30 @@ def test_several_rates_are_rows_of_one_table(world: Any, tmp_path: Path) -> None
     assert any("Every rate has a row" in note for note in done.document["notes"])
     alone = compare(config(world, tmp_path / "d", methods=("product",), lr=1e-2, seeds=(0,)))
     assert alone.document["rows"][0]["mean"] == rows[3]["mean"]
+
+
+def test_with_shuffled_images_nothing_is_learned_and_the_table_says_so(
+    trained: Any, world: Any, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"epochs": 16, "lr": 1e-2, "dropout": 0.0, "seeds": (0,), "shuffle_images": True}
+    done = compare(config(world, tmp_path / "c", methods=("product",), **settings))
+    assert done.document["rows"][0]["mean"] < 60 < trained.document["rows"][2]["mean"]
+    assert any("Negative control" in line for line in done.document["warnings"])
+    assert not any("Negative control" in line for line in trained.document["warnings"])
+
+
+def test_random_encoders_are_named(trained: Any, world: Any) -> None:
+    from types import SimpleNamespace
+
+    def source(weights: str) -> Any:
+        return SimpleNamespace(model=weights, facts=lambda: {"encoder": {"origin": {"weights": weights}}})
+
+    questions: Any = SimpleNamespace(notes=("shared",), protocol="official-2021")
+    asked = config(world, Path("unused"), methods=("concat",))
+    told = _warnings(asked, questions, [(source("random"), source("/a/file"))], trained.document["rows"])
+    assert told[0] == "shared" and "random weights: random." in told[1] and len(told) == 2
+
+
+def test_rows_know_their_tokens_and_widths(trained: Any) -> None:
+    row = trained.document["rows"][3]
+    assert row["dims"] == {"text": 8, "image": 12} and row["tokens"]["image"] == 4

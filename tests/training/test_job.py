@@ -153,3 +153,16 @@ def test_by_windows_an_epoch_reads_every_image_once(world: Any) -> None:
         facts = material.reading()
         assert facts["order"] == order and 0 <= float(str(facts["share_waited"])) <= 1
     assert read["window"] < read["full"]
+
+
+def test_shuffled_images_go_round_whole_and_none_keeps_its_own(world: Any) -> None:
+    material, plain = material_of(world, shuffle_images=True), material_of(world)
+    split = material.questions.train
+    image = next(source for source in material.sources if source.by_image)
+    text = next(source for source in material.sources if not source.by_image)
+    own, other = image.ids(split), material._ids(image, split)
+    assert (own != other).all() and sorted(own) == sorted(other)
+    assert len(set(zip(own.tolist(), other.tolist(), strict=True))) == len(set(own.tolist()))
+    assert (material._ids(text, split) == text.ids(split)).all()
+    assert (plain._ids(image, split) == own).all()
+    assert (material._ids(image, split) == other).all()

@@ -12,6 +12,8 @@ from typing import Any
 
 from umecache.analysis.table import is_control, markdown_table
 
+SURE = 0.05  # a corrected p-value below is called a difference
+
 
 def findings(comparison: Mapping[str, Any]) -> list[str]:
     """How the fusion methods stand against the best control. Nothing is said that the rows don't show.
@@ -25,7 +27,9 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
     said = []
     if controls:
         said.append(f"Best control, which sees one modality only: {_score(controls[0])}.")
-    if controls and fusions:
+    if comparison.get("statistics"):
+        said += _tested(rows, comparison["statistics"]["baseline"])
+    elif controls and fusions:
         # Apart: the intervals of one standard deviation around both means do not touch.
         bar = controls[0]["mean"] + controls[0]["std"]
         above = [row for row in fusions if row["mean"] - row["std"] > bar]
@@ -46,6 +50,20 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
             "is no ranking. `umecache compare --lr auto` gives each its own."
         )
     return said
+
+
+def _tested(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
+    """Which differences to the baseline stand up to a corrected test."""
+    kinds: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
+    for row in rows:
+        if told := row.get("difference"):
+            sure = told["p_holm"] < SURE
+            kind = ("above" if told["mean"] > 0 else "below") if sure else "not told apart from"
+            kinds[kind].append(f"{row['method']} ({told['mean']:+.1f})")
+    found = [f"{kind} it: {', '.join(names)}" for kind, names in kinds.items() if names]
+    return (
+        [f"Against {baseline}, in paired differences (corrected p below {SURE}): {'; '.join(found)}."] if found else []
+    )
 
 
 def write_report(

@@ -26,6 +26,7 @@ COMMANDS = {
     "extract": "umecache.cli.extract:extract",
     "fuse": "umecache.cli.fuse:fuse",
     "compare": "umecache.cli.compare:compare",
+    "report": "umecache.cli.report:report",
     "predict": "umecache.cli.predict:predict",
     "score": "umecache.cli.score:score",
     "store": "umecache.cli.store:app",

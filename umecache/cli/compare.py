@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,9 +10,6 @@ from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values, names
 from umecache.cli.processes import in_processes
 from umecache.cli.stopping import sigterm_stops
-
-if TYPE_CHECKING:
-    from umecache.training.compare import Comparison
 
 
 def compare(
@@ -27,6 +24,9 @@ def compare(
         list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    shuffle_images: Annotated[
+        bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
+    ] = False,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
@@ -48,6 +48,9 @@ def compare(
     dropout: Annotated[float | None, typer.Option(help="On the fused vector. Default: 0.1.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better score.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Share of train images for that. Default: 0.1.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Differences are taken to this method. Default: the first that is no control.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
     protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
@@ -70,9 +73,11 @@ def compare(
 
         umecache compare --methods text-only,concat,product,attention,evc,ume,ume-res --seeds 3 --lr auto
 
-    Each batch is read once and fed to every head. The folder holds report.md, table.csv, compare.json and a run folder
-    per method.
+    Each batch is read once and fed to every head. The folder holds report.html (also as report.md and report.tex),
+    tables, figures, compare.json and a run folder per method.
     """
+    from umecache.analysis.page import write_all
+    from umecache.errors import UnknownName
     from umecache.training.compare import compare as run
     from umecache.training.config import parse_grid, parse_lr, parse_pairs, parse_precision, parse_seeds
     from umecache.training.recipe import compare_config
@@ -91,6 +96,7 @@ def compare(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "shuffle_images": shuffle_images or None,
             "order": order,
             "order_seed": order_seed,
             "epochs": epochs,
@@ -121,19 +127,23 @@ def compare(
             "overwrite": overwrite,
         },
     )
+    if baseline is not None and baseline not in config.methods:
+        raise UnknownName("baseline", baseline, config.methods, listing="umecache compare --help")
     with sigterm_stops(why="Nothing of this run was kept.", next="run the same command again"):
         comparison = in_processes(config.device, lambda: run(config, reporter(json)))
     if comparison is None or not comparison.document:
         return  # another process speaks for the job
-    emit(comparison.document, json=json, words=lambda: _say(comparison))
+    # After the runs are in their place: whatever happens here, nothing trained is lost.
+    document = write_all(comparison.path, baseline=baseline)
+    emit(document, json=json, words=lambda: _say(document))
 
 
-def _say(comparison: Comparison) -> None:
+def _say(document: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from umecache.cli.report import say_report
     from umecache.training.table import cells, columns, remarks
 
-    document = comparison.document
     shown = console()
     named = columns(document)
     table = Table(title=f"{document['data']}, {document['eval_split']}")
@@ -144,4 +154,4 @@ def _say(comparison: Comparison) -> None:
     shown.print(table)
     for line in remarks(document):
         shown.print(f"- {line}", markup=False)
-    shown.print(f"report: {document['report']}", markup=False, soft_wrap=True)
+    say_report(document)

@@ -75,6 +75,7 @@ def run_demo(
     Raises:
         UsageError: `out` holds other files, or there are too few images.
     """
+    from umecache.analysis.page import write_all
     from umecache.analysis.panel import choose_examples, example_panel
     from umecache.analysis.plot import accuracy_plot
     from umecache.analysis.report import findings, write_report
@@ -100,7 +101,8 @@ def run_demo(
     extracted = _extract(data, stores, reporter)
     clock.append(time.monotonic())
     reporter.say(f"Stage two: {len(config.methods)} methods x {len(seeds)} seeds, {epochs} epochs each")
-    comparison = compare(config, reporter).document
+    compare(config, reporter)
+    comparison = write_all(runs)
     clock.append(time.monotonic())
 
     accuracy_plot(
@@ -125,6 +127,7 @@ def run_demo(
         "data": str(data),
         "comparison": str(runs),
         "report": str(out / "report.md"),
+        "page": comparison["html"],
         "plot": str(out / "accuracy.png"),
         "examples": str(out / "examples.png"),
     }
@@ -249,7 +252,7 @@ def _say(document: Mapping[str, Any], comparison: Mapping[str, Any]) -> None:
     for line in document["findings"]:
         shown.print(f"- {line}", markup=False)
     shown.print()
-    for name in ("report", "plot", "examples", "data", "comparison"):
+    for name in ("report", "page", "plot", "examples", "data", "comparison"):
         shown.print(f"{name + ':':<12}{document[name]}", markup=False, soft_wrap=True)
     seconds = document["seconds"]
     told = ", ".join(f"{part} {took:.0f}" for part, took in seconds.items() if part != "all")

@@ -25,6 +25,9 @@ def fuse(
     eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
     method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    shuffle_images: Annotated[
+        bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
+    ] = False,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
@@ -86,6 +89,7 @@ def fuse(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "shuffle_images": shuffle_images or None,
             "order": order,
             "order_seed": order_seed,
             "epochs": epochs,

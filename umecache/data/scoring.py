@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from umecache.data.dataset import Split
+from umecache.data.dataset_types import Annotation
 from umecache.data.normalize import clean, normalize, remove_punctuation
 from umecache.data.records import many
 from umecache.data.results import read_results, write_results
@@ -97,6 +98,13 @@ def score_question(prediction: str, answers: Sequence[str], protocol: str = DEFA
     return _leave_one_out(tuple(answer == prediction for answer in answers))
 
 
+def score_answer(prediction: str, annotation: Annotation, protocol: str = DEFAULT_PROTOCOL) -> float:
+    """The score (0..1) of one prediction: labels match letter for letter or not, answers by `score_question`."""
+    if annotation.labelled:
+        return float(prediction == annotation.answer)
+    return score_question(prediction, annotation.answers, protocol)
+
+
 @lru_cache(maxsize=1 << 10)  # 2^10 patterns of ten answers
 def _leave_one_out(hits: tuple[bool, ...]) -> float:
     """Mean over the answers of min(1, matches among the others / 3).
@@ -147,11 +155,8 @@ def score_predictions(
     by_question_type: dict[str, list[float]] = {}
     for question_id, annotation in annotations.items():
         answer = predictions.get(question_id)
-        if annotation.labelled:
-            score = float(answer == annotation.answer)
-            protocol = EXACT
-        else:
-            score = 0.0 if answer is None else score_question(answer, annotation.answers, protocol)
+        protocol = EXACT if annotation.labelled else protocol
+        score = 0.0 if answer is None else score_answer(answer, annotation, protocol)
         exact[question_id] = score
         by_answer_type.setdefault(annotation.answer_type, []).append(score)
         by_question_type.setdefault(annotation.question_type, []).append(score)

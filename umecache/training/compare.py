@@ -101,6 +101,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "baselines": questions.baselines,
                 "recipe": _recipe_facts(recipe),
                 "notes": _notes(config, questions, rows),
+                "warnings": _warnings(config, questions, cells, rows),
                 "seconds_total": round(time.perf_counter() - started, 2),
                 "asked": asdict(config),
                 "versions": versions(),
@@ -191,6 +192,8 @@ def _write_cell(
                 "lr_tried": {f"{lr:g}": score for lr, score in rates[method].tried.items()} if rates else None,
                 "parameters": facts["parameters"],
                 "seconds": facts["seconds"],
+                "method_args": dict(own[0].head.spec.method_args),
+                **material.sizes(material.questions.evaluation),
                 "missing_inputs": material.missing_inputs(material.questions.evaluation),
                 "run": facts["run"],
             }
@@ -223,7 +226,6 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         + ("all questions shuffled" if config.order == "full" else "questions shuffled inside windows of images")
         + "); seeds vary initialisation and dropout.",
         "± is the sample standard deviation over seeds (n - 1).",
-        *questions.notes,
     ]
     if config.lr == "auto":
         notes.append(
@@ -245,10 +247,33 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         notes.append(
             f"One rate ({config.rates[0]:g}) for all methods; with --lr auto each takes its own, and ranks may change."
         )
-    if len(config.seeds) < ENOUGH_SEEDS:
-        notes.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")
-    if questions.protocol in ("official-2016", "thesis"):
-        notes.append(f"Scored under {questions.protocol}: not comparable with official VQA accuracies.")
-    if len({tuple(sorted(row["missing_inputs"].items())) for row in rows}) > 1:
-        notes.append("Rows differ in how many questions had a missing input.")
     return notes
+
+
+def _warnings(
+    config: CompareConfig, questions: Questions, cells: Sequence[Sequence[Source]], rows: list[dict[str, Any]]
+) -> list[str]:
+    """What the table must not be quoted without. None of it is an error."""
+    told = list(questions.notes)
+    if config.shuffle_images:
+        told.append(
+            "Negative control: every question saw the image of another one (--shuffle-images), in training and in "
+            "scoring. What is above text-only here does not come from looking at the picture."
+        )
+    unlearned = sorted({source.model for cell in cells for source in cell if _is_random(source)})
+    if unlearned:
+        told.append(f"Encoders with random weights: {', '.join(unlearned)}. Nothing that was learned is compared.")
+    if len(config.seeds) < ENOUGH_SEEDS:
+        told.append(f"Fewer than {ENOUGH_SEEDS} seeds: the spread over seeds is hardly known.")
+    if questions.protocol in ("official-2016", "thesis"):
+        told.append(f"Scored under {questions.protocol}: not comparable with official VQA accuracies.")
+    if len({tuple(sorted(row["missing_inputs"].items())) for row in rows}) > 1:
+        told.append("Rows differ in how many questions had a missing input.")
+    return told
+
+
+def _is_random(source: Source) -> bool:
+    """Its encoder never learned anything."""
+    encoder = source.facts()["encoder"]
+    origin = encoder.get("origin") if isinstance(encoder, Mapping) else None
+    return isinstance(origin, Mapping) and origin.get("weights") == "random"

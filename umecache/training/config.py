@@ -38,6 +38,7 @@ class TrainConfig:
     train_split: str = "train"
     eval_split: str = "val"
     limit: int | None = None  # the first N questions of each split, and their images
+    shuffle_images: bool = False  # a negative control: every question sees another question's image
     order: Order = "auto"  # "full": all questions shuffled; "window": images, then questions inside a window of them
     order_seed: int = 0  # of the order of batches and of the held-out part: shared by all heads
     seeds: tuple[int, ...] = (0,)  # of initialisation and dropout, one trained head each

@@ -112,8 +112,21 @@ class Material:
         missing: dict[str, Json] = {}
         for source in self.sources:
             store = source.stores[split.name]
-            missing[modality_of(source.name)] = int((store.lengths[store.rows(source.ids(split))] == 0).sum())
+            missing[modality_of(source.name)] = int((store.lengths[store.rows(self._ids(source, split))] == 0).sum())
         return missing
+
+    def sizes(self, split: Split) -> dict[str, Json]:
+        """`dims` of the modalities, and their mean number of `tokens` where an input was read; nothing for mixed
+        layers, whose features are several for one modality.
+        """
+        if any(modality_of(source.name) != source.name for source in self.sources):
+            return {}
+        tokens: dict[str, Json] = {}
+        for source in self.sources:
+            store = source.stores[split.name]
+            lengths = store.lengths[store.rows(source.ids(split))]
+            tokens[source.name] = round(float(lengths[lengths > 0].mean())) if (lengths > 0).any() else 0
+        return {"dims": {source.name: source.dim for source in self.sources}, "tokens": tokens}
 
     def heads(self, specs: Sequence[HeadSpec], index: Index) -> list[Head]:
         """Fresh heads for training on the questions of `index`."""
@@ -122,8 +135,23 @@ class Material:
         classes = self.questions.targets.classes
         return [Head(spec, self.config, dims=dims, classes=classes, steps=steps, device=self.device) for spec in specs]
 
+    def _ids(self, source: Source, split: Split) -> Index:
+        """The record of each question; with `shuffle_images`, that of another image of the split.
+
+        Images are exchanged as wholes (questions about one image see one other image) in a ring of random order, so
+        that none keeps its own.
+        """
+        ids = source.ids(split)
+        if not (self.config.shuffle_images and source.by_image):
+            return ids
+        images, place = np.unique(ids, return_inverse=True)
+        ring = np.random.default_rng(self.config.order_seed).permutation(len(images))
+        other = np.empty_like(images)
+        other[ring] = images[np.roll(ring, 1)]
+        return np.asarray(other[place], np.int64)
+
     def _reader(self, split: Split) -> FeatureReader:
-        stores = {source.name: (source.stores[split.name], source.ids(split)) for source in self.sources}
+        stores = {source.name: (source.stores[split.name], self._ids(source, split)) for source in self.sources}
         # Twice a window: a batch may reach from one into the next.
         window = 2 * WINDOW if self.config.order == "window" else 0
         return FeatureReader(stores, device=self.device, residency=self.config.residency, window=window)

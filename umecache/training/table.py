@@ -85,6 +85,7 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     if missing:
         told = ", ".join(f"{n:,} {name}" for name, n in missing.items())
         lines.append(f"Inputs that could not be read: {told}; these questions are answered from what is there.")
+    lines += document.get("warnings") or ()
     lines += document["notes"]
     recipe = document.get("recipe")
     if recipe:

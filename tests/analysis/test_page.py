@@ -1,0 +1,138 @@
+"""The report as a file: it needs nothing else, shows text as text, and leads back to the runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from umecache.analysis.page import write_all
+from umecache.data.dataset import Split
+from umecache.errors import UmecacheError
+
+EVIL = "<script>alert(1)</script>"
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close, and keeps what would be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.asked: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.asked += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, make_comparison: Any) -> tuple[Path, dict[str, Any]]:
+    folder, _ = make_comparison(tmp_path_factory.mktemp("page"))
+    return folder, write_all(folder, rounds=100)
+
+
+def test_the_page_is_whole_and_asks_for_nothing(written: tuple[Path, dict[str, Any]]) -> None:
+    text = (written[0] / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert all(asked.startswith(("#", "data:")) for asked in page.asked)
+    assert not page.tags & {"script", "iframe", "object", "embed", "form", "b>"}
+    assert {asked[1:] for asked in page.asked if asked.startswith("#")} <= set(page.ids)
+    assert "default-src 'none'" in text and not re.search(r"url\((?!#)", text)
+
+
+def test_what_comes_from_data_is_shown_as_text(written: tuple[Path, dict[str, Any]]) -> None:
+    page = Page((written[0] / "report.html").read_text())
+    for words in (EVIL, "what is 0 & <b>?", "is <it>", "A remark with <b>brackets</b>."):
+        assert words in page.words
+    assert "<script" not in (written[0] / "report.md").read_text()
+    assert "<script" not in (written[0] / "report.tex").read_text()
+
+
+def test_every_form_has_every_mean(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = written
+    forms = [(folder / name).read_text() for name in ("report.html", "report.md", "report.tex", "tables/accuracy.csv")]
+    for row in document["rows"]:
+        for form in forms:
+            assert f"{row['mean']:.2f}".rstrip("0") in form
+    for name in ("accuracy", "differences", "cost", "growth", "curves"):
+        for kind in ("svg", "pdf", "png"):
+            assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 1000
+
+
+def test_json_carries_what_the_page_shows(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = written
+    assert json.loads((folder / "compare.json").read_text()) == json.loads(json.dumps(document, allow_nan=False))
+    assert {"statistics", "findings", "provenance", "learning", "examples", "command"} <= set(document)
+    page = Page((folder / "report.html").read_text()).words
+    for example in document["examples"]:
+        assert example["question"] in page
+    for each in document["provenance"]:
+        for store in each["stores"]:
+            assert store["fingerprint"][:16] in page
+    assert document["learning"][0]["epochs"] == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.25}]
+    assert document["command"] in page
+
+
+def test_written_again_it_is_the_same(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = written
+    before = {name: (folder / name).read_bytes() for name in ("report.html", "report.md", "report.tex", "compare.json")}
+    write_all(folder, rounds=100, figure_files=False)
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_another_baseline(written: tuple[Path, dict[str, Any]]) -> None:
+    document = write_all(written[0], baseline="ume", rounds=100, figure_files=False)
+    assert document["rows"][2]["difference"] is None and document["rows"][1]["difference"]["to"] == "ume"
+
+
+def test_data_that_are_gone_are_named(another: tuple[Path, Split], tmp_path: Path) -> None:
+    folder, split = another
+    split.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(UmecacheError):
+        write_all(folder)
+    assert (
+        write_all(folder, data=str(tmp_path / "elsewhere"), rounds=100, figure_files=False)["statistics"]["questions"]
+        == 36
+    )
+
+
+def test_a_split_without_answers_has_a_report_too(another: tuple[Path, Split]) -> None:
+    folder, split = another
+    (split.folder / "annotations_val.json").unlink()
+    document = json.loads((folder / "compare.json").read_text())
+    document["baselines"] = {}
+    document["questions"]["eval_out_of_vocabulary"] = None
+    for row in document["rows"]:
+        row |= {"mean": None, "std": None, "per_answer_type": None, "per_question_type": None}
+        for seed in row["seeds"]:
+            seed["overall"] = None
+    (folder / "compare.json").write_text(json.dumps(document))
+    written = write_all(folder)
+    page = Page((folder / "report.html").read_text())
+    assert page.open == [] and written["statistics"] is None and "not scored" in page.words

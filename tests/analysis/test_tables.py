@@ -1,0 +1,71 @@
+"""Tables in four forms."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+from pathlib import Path
+
+from umecache.analysis.tables import Column, Table, latex_escape, markdown_escape
+
+EVIL = '<script>alert("1")</script> | a_b & 5 % $x$ \\end{table}\nnew'
+TABLE = Table(
+    "t",
+    "A title",
+    (Column("name", words=True), Column("mean", "{mean:.2f}", heat="mean"), Column("lost", "{none:.1f}")),
+    [
+        {"name": EVIL, "mean": 41.267, "none": None, "hidden": 7},
+        {"name": "b", "mean": -0.001, "none": 1.0, "hidden": None},
+    ],
+    "A note.",
+    frozenset({1}),
+)
+
+
+class Words(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_html_shows_text_as_text() -> None:
+    page = Words(TABLE.html())
+    assert "script" not in page.tags and page.tags.count("tr") == 3
+    assert EVIL in page.words and "41.27" in page.words and "A note." in page.words
+    assert 'style="--heat:41%"' in TABLE.html() and TABLE.html().count("class=faint") == 1
+
+
+def test_what_is_not_known_is_a_dash_and_zero_has_no_sign() -> None:
+    assert TABLE.cells(TABLE.rows[0])[2] == "–"
+    assert TABLE.cells(TABLE.rows[1]) == ["b", "0.00", "1.0"]
+
+
+def test_markdown_keeps_its_columns() -> None:
+    lines = TABLE.markdown().splitlines()
+    assert lines[1] == "|---|---:|---:|" and len(lines) == 4
+    assert lines[2].replace(r"\|", "").count("|") == 4 and "<script>" not in lines[2]
+    assert markdown_escape("`a` *b* [c](d)") == r"\`a\` \*b\* \[c\](d)"
+
+
+def test_latex_is_escaped_and_uses_booktabs() -> None:
+    said = TABLE.latex()
+    assert r"\toprule" in said and r"\begin{tabular}{lrr}" in said
+    assert said.count(r"\end{table}") == 1 and r"a\_b \& 5 \% \$x\$" in said
+    assert latex_escape("\\{}~^") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}"
+
+
+def test_csv_has_plain_values_of_every_field(tmp_path: Path) -> None:
+    TABLE.write_csv(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"name": EVIL, "mean": "41.267", "none": "", "hidden": "7"}

@@ -1,0 +1,35 @@
+"""`umecache report` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from umecache.cli.app import run
+
+QUICK = ["--epochs", "1", "--width", "8", "--batch-size", "16", "--devices", "cpu", "--seeds", "2"]
+
+
+def test_a_comparison_has_its_report_and_can_have_another(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "c"
+    made = ["compare", *tiny, *QUICK, "--methods", "text-only,concat", "--out", str(out), "--json"]
+    assert run(made) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["statistics"]["baseline"] == "concat" and first["rows"][0]["interval"]
+    assert Path(first["html"]) == out / "report.html" and (out / "report.html").is_file()
+    assert run(["report", str(out), "--baseline", "text-only", "--rounds", "100"]) == 0
+    shown = capsys.readouterr().out
+    assert "Against text-only" in shown and "report.html" in shown
+    assert json.loads((out / "compare.json").read_text())["statistics"]["baseline"] == "text-only"
+
+
+def test_mistakes_are_told_in_one_line(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["report", str(tmp_path)]) == 2
+    assert "is not a comparison" in capsys.readouterr().err
+    # Before anything is trained.
+    assert run(["compare", *tiny, *QUICK, "--methods", "text-only,concat", "--baseline", "conct"]) == 2
+    assert "concat" in capsys.readouterr().err

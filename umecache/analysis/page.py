@@ -1,0 +1,298 @@
+"""The report of a comparison: one HTML file that needs nothing else, the same as Markdown and LaTeX, tables, figures.
+
+    document = write_all(Path("runs/vqa-v2/compare-20260101-120000"))
+
+    report.html      everything, with example panels; no script, no request
+    report.md        text and tables
+    report.tex       the tables (booktabs), and the figures
+    tables/*.csv     plain numbers
+    figures/*        svg, pdf, png
+    compare.json     what all of it was made from
+
+Every text that comes from data or from settings is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from umecache.analysis.evidence import answers_of, local, read_document, with_statistics
+from umecache.analysis.figures import (
+    accuracy_figure,
+    cost_figure,
+    curves_figure,
+    differences_figure,
+    growth_figure,
+    inline_svg,
+    save,
+)
+from umecache.analysis.panel import Example, choose_examples, example_panel
+from umecache.analysis.provenance import command, provenance, sources
+from umecache.analysis.report import findings
+from umecache.analysis.sections import labels, sections
+from umecache.analysis.statistics import ROUNDS
+from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape
+from umecache.data.dataset import Split, open_dataset
+from umecache.data.files import write_text
+from umecache.training.table import remarks
+
+_PANELS, _PIXELS = 8, 320  # example pictures, and their longest side
+
+_CAPTIONS = {
+    "accuracy": "Strokes: means; bars: 95 % intervals over images and seeds; rings: single seeds; grey: controls, "
+    "which see one modality only.",
+    "differences": "Filled: below 0.05 after Holm's correction; bars: 95 % intervals, not corrected.",
+    "cost": "Up and to the left is better.",
+    "growth": "Counted, not timed. A map for every pair of tokens costs N² D² (simple-pair); with maps per token pairs "
+    "cost N² D (ume); pooled methods N D. Projections of tokens, N D², are in all of them.",
+    "curves": "Mean over seeds.",
+}
+
+
+def write_all(
+    folder: Path,
+    *,
+    data: str | None = None,
+    baseline: str | None = None,
+    rounds: int = ROUNDS,
+    figure_files: bool = True,
+) -> dict[str, Any]:
+    """Compute the statistics of a finished comparison and write its report; return the new document.
+
+    Args:
+        folder: of the comparison.
+        data: where its data are; None: where they were.
+        baseline: what differences are taken to; None: the first method that is no control.
+        rounds: of the bootstrap.
+        figure_files: write `figures/` too; the page has them in any case.
+
+    Raises:
+        UmecacheError: no comparison, files that are damaged, data that are gone or others.
+    """
+    document = read_document(folder)
+    split = open_dataset(data or document["asked"]["data"]).split(
+        document["eval_split"], limit=document["asked"].get("limit")
+    )
+    document = with_statistics(document, folder, split, baseline=baseline, rounds=rounds)
+    document |= {"html": str(Path(document["report"]).with_name("report.html")), "findings": findings(document)}
+    document["provenance"] = provenance(document, folder)
+    document["learning"] = [
+        {"row": name, "epochs": _history(document, folder, row)}
+        for name, row in zip(labels(document), document["rows"], strict=True)
+    ]
+    document["command"] = command(document)
+    examples = _examples(document, folder, split)
+    document["examples"] = [_told(example) for example in examples]
+    figures, tables = _figures(document), [*sections(document), *sources(document)]
+    (folder / "tables").mkdir(exist_ok=True)
+    for table in tables:
+        table.write_csv(folder / "tables" / f"{table.key}.csv")
+    # Before the files: drawing a figure settles its layout a little more each time.
+    write_text(folder / "report.html", html(document, tables, figures, examples))
+    if figure_files:
+        _save_all(folder / "figures", figures, examples)
+    write_text(folder / "report.md", markdown(document, tables))
+    write_text(folder / "report.tex", latex(tables, figures))
+    write_text(folder / "compare.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return document
+
+
+def html(
+    document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Figure], examples: Sequence[Example]
+) -> str:
+    """The page."""
+    title = f"Fusion methods on {document['data']}, {document['eval_split']}"
+    parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(document))}</p>']
+    parts += [f'<p class="warn">{escape(line)}</p>' for line in document.get("warnings") or ()]
+    links = [f'<a href="#{table.key}">{escape(table.title)}</a>' for table in tables]
+    parts.append(f"<nav>{' '.join(links)}</nav>")
+    parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in document["findings"]) + "</ul>")
+    for table in tables:
+        parts.append(f'<h2 id="{table.key}">{escape(table.title)}</h2>')
+        names = ("cost", "growth", "curves") if table.key == "cost" else (table.key,)
+        parts += [_drawn(figures[name], name) for name in names if name in figures]
+        parts.append(table.html())
+        if table.key == "agreement" and examples:
+            parts.append('<h2 id="examples">Examples</h2>' + _panels(examples))
+    parts.append("<h2>Read before you quote</h2><ul>")
+    parts += [f"<li>{escape(line)}</li>" for line in [*bounds(document), *remarks(document)]]
+    parts.append(f"</ul><h2>Again</h2><pre>{escape(document['command'])}</pre>")
+    said = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
+    parts.append(f'<p class="lead">{escape(said)}; {escape(str(document["device"]))}</p>')
+    style = (resources.files("umecache.analysis") / "report.css").read_text("utf-8")
+    # The policy lets no browser fetch anything, whatever the data hold.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n'
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
+    """The page's words and tables."""
+    lines = [f"# Fusion methods on {markdown_escape(document['data'])}, {markdown_escape(document['eval_split'])}", ""]
+    lines += [markdown_escape(lead(document)), ""]
+    lines += [f"**{markdown_escape(line)}**\n" for line in document.get("warnings") or ()]
+    lines += [*(f"- {markdown_escape(line)}" for line in document["findings"]), ""]
+    for table in tables:
+        lines += [f"## {markdown_escape(table.title)}", "", table.markdown(), "", markdown_escape(table.note), ""]
+    lines += [
+        "## Read before you quote",
+        "",
+        *(f"- {markdown_escape(line)}" for line in [*bounds(document), *remarks(document)]),
+        "",
+    ]
+    return "\n".join([*lines, "## Again", "", "```bash", document["command"], "```", ""])
+
+
+def latex(tables: Sequence[Table], figures: Mapping[str, Figure]) -> str:
+    """A document that compiles beside its `figures`; each part can be taken into another."""
+    parts = [
+        r"\documentclass{article}",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage[utf8]{inputenc}",
+        r"\usepackage{booktabs,graphicx}",
+        r"\usepackage[margin=2cm]{geometry}",
+        r"\begin{document}",
+        "",
+    ]
+    for table in tables:
+        parts += [r"{\small", table.latex(), "}", ""]
+        if table.key in figures:
+            parts += [
+                r"\begin{figure}[htbp]", r"\centering",
+                rf"\includegraphics[width=\linewidth]{{figures/{table.key}.pdf}}",
+                rf"\caption{{{latex_escape(table.title)}. {latex_escape(_CAPTIONS[table.key])}}}", r"\end{figure}",
+                "",
+            ]  # fmt: skip
+    return "\n".join([*parts, r"\end{document}", ""])
+
+
+def lead(document: Mapping[str, Any]) -> str:
+    """One line: how much was scored, and how."""
+    questions, statistics = document["questions"], document.get("statistics")
+    seeds = len(document["rows"][0]["seeds"])
+    about = f" about {statistics['images']:,} images" if statistics else ""
+    return (
+        f"{questions['eval']:,} questions{about} of {document['eval_split']!r}, {document['protocol']} accuracy "
+        f"in percent; {len(document['rows'])} rows, {seeds} {'seed' if seeds == 1 else 'seeds'}; "
+        f"{questions['trained_on']:,} questions trained on."
+    )
+
+
+def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
+    if any(row["mean"] is None for row in document["rows"]):
+        return {}
+    histories = [(each["row"], each["epochs"]) for each in document["learning"]]
+    drawn = {
+        "accuracy": accuracy_figure(document),
+        "differences": differences_figure(document),
+        "cost": cost_figure(document),
+        "growth": growth_figure(document),
+        "curves": curves_figure(histories),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _save_all(folder: Path, figures: Mapping[str, Figure], examples: Sequence[Example]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        save(figure, folder, name)
+    if examples:
+        example_panel(examples, folder / "examples.png")
+
+
+def _drawn(figure: Figure, name: str) -> str:
+    caption = escape(_CAPTIONS[name])
+    drawn = inline_svg(figure, _CAPTIONS[name])
+    return f'<figure id="figure-{name}"><div class="wide">{drawn}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def _history(document: Mapping[str, Any], folder: Path, row: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Epochs of a row, means over the seeds that reached them."""
+    sums: dict[int, dict[str, list[float]]] = {}
+    for seed in row["seeds"]:
+        file = local(document, seed["results"], folder).parent / "history.csv"
+        with file.open(encoding="utf-8", newline="") as lines:
+            for line in csv.DictReader(lines):
+                told = sums.setdefault(int(line["epoch"]), {})
+                for key in ("loss", "held_out"):
+                    if line[key]:
+                        told.setdefault(key, []).append(float(line[key]))
+    return [
+        {"epoch": epoch, **{key: round(sum(values) / len(values), 6) for key, values in told.items()}}
+        for epoch, told in sorted(sums.items())
+    ]
+
+
+def _examples(document: Mapping[str, Any], folder: Path, split: Split) -> list[Example]:
+    if split.annotations is None:
+        return []
+    named = zip(labels(document), document["rows"], strict=True)
+    predictions = {name: answers_of(document, folder, row, 0) for name, row in named}
+    return choose_examples(split, predictions, count=_PANELS)
+
+
+def _told(example: Example) -> dict[str, Any]:
+    answers = [{"row": each.method, "answer": each.answer, "right": each.right} for each in example.predictions]
+    image = None if example.image is None else os.fspath(example.image)
+    return {"image": image, "question": example.question, "answer": example.truth, "predictions": answers}
+
+
+def _panels(examples: Sequence[Example]) -> str:
+    panels = []
+    for example in examples:
+        data = _jpeg(example.image)
+        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">' if data else '<div class="none">no image</div>'
+        lines = f"<dt>answer</dt><dd>{escape(example.truth)}</dd>"
+        for each in example.predictions:
+            kind = "right" if each.right else "wrong"
+            lines += f'<dt>{escape(each.method)}</dt><dd class="{kind}">{escape(each.answer or "(nothing)")}</dd>'
+        panels.append(f'<div class="panel">{picture}<b>{escape(example.question)}</b><dl>{lines}</dl></div>')
+    note = (
+        "Drawn at random from the questions on which rows differ, one per question type as far as there are; first "
+        "seed. Struck through: fewer than two other annotators gave that answer."
+    )
+    return f'<div class="panels">{"".join(panels)}</div><p class="lead">{escape(note)}</p>'
+
+
+def _jpeg(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            shown, out = image.convert("RGB"), io.BytesIO()
+    except OSError:
+        return None
+    shown.thumbnail((_PIXELS, _PIXELS))
+    shown.save(out, "JPEG", quality=80)
+    return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def bounds(document: Mapping[str, Any]) -> list[str]:
+    """What the answers could have scored at most."""
+    if not (statistics := document.get("statistics")):
+        return []
+    best = statistics["oracle"]
+    return [
+        f"Bounds: the best class of the vocabulary for every question {best['vocabulary']:.2f}; the best of these "
+        f"rows' answers to every question {best['any_row']:.2f}.",
+        f"Intervals: {statistics['rounds']:,} bootstrap rounds over {statistics['images']:,} images with all their "
+        f"questions, and Student's t over {statistics['seeds']} seeds"
+        + (" (one seed: of these heads only)." if statistics["seeds"] == 1 else "."),
+    ]

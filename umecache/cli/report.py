@@ -1,0 +1,41 @@
+"""`umecache report`: the report of a finished comparison, again or against another baseline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from umecache.cli.output import console, emit
+
+
+def report(
+    comparison: Annotated[str, typer.Argument(help="Folder of a comparison.")],
+    baseline: Annotated[str | None, typer.Option(help="Differences are taken to this method.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where its data are now. Default: where they were.")] = None,
+    rounds: Annotated[int, typer.Option(help="Of the bootstrap.", min=100)] = 2000,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
+) -> None:
+    """Write the report of a finished comparison: HTML, Markdown, LaTeX, tables, figures.
+
+    Example:
+
+        umecache report runs/vqa-v2/compare-20260101-120000 --baseline text-only
+
+    `umecache compare` does this by itself. Nothing is trained; intervals and differences are computed again from the
+    answers in the folder.
+    """
+    from pathlib import Path
+
+    from umecache.analysis.page import write_all
+
+    document = write_all(Path(comparison), data=data, baseline=baseline, rounds=rounds)
+    emit(document, json=json, words=lambda: say_report(document))
+
+
+def say_report(document: dict[str, Any]) -> None:
+    """What was found, and where the page is."""
+    shown = console()
+    for line in document["findings"]:
+        shown.print(f"- {line}", markup=False)
+    shown.print(f"report: {document['html']} (the same as report.md and report.tex)", markup=False, soft_wrap=True)
