@@ -435,7 +435,7 @@ def _refuse_unfinished(root: Path) -> None:
             why="It is still being written, or its writer stopped.",
             next="Wait for it, or run the same umecache extract command again: it goes on from there.",
         )
-    if is_sealed(root):  # the work folder went while we were looking: it is whole now
+    if is_sealed(root) and (root / MANIFEST).is_file():  # the work folder went while we were looking: it is whole now
         return
     if (root / MANIFEST).is_file() or (root / "receipts").is_dir():
         raise StoreDamaged(
