@@ -77,7 +77,7 @@ def test_info(path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None
     assert found["bytes"] == sum(len(data) for data in tree(path).values())
     assert found["recipe"]["layers"] == "last"
     text = words(capsys, "info", str(path))
-    for part in ("recipe.layers", "origin.library", found["fingerprint"], "24 ids, 17 stored", "no such file"):
+    for part in ("recipe.layers", "numpy", "origin.batch_size", found["fingerprint"], "24 ids, 17 stored", "no such file"):
         assert part in text
 
 

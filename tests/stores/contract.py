@@ -4,7 +4,7 @@
         format = "mine"
         compression = "zstd"                     # one that the format knows
 
-        def library(self, path):                 # the arrays as the format's own library reads them
+        def by_library(self, path):                 # the arrays as the format's own library reads them
             return {"tokens": ..., "start": ..., "length": ..., "ids": ...}
 
 A new format is done when this passes.
@@ -73,7 +73,7 @@ class StoreContract(ABC):
     compression: ClassVar[str]
 
     @abstractmethod
-    def library(self, path: Path) -> dict[str, Any]:
+    def by_library(self, path: Path) -> dict[str, Any]:
         """Arrays of a store as the format's own library reads them; int8 has `scale` and `exact` too."""
 
     @pytest.fixture
@@ -105,7 +105,7 @@ class StoreContract(ABC):
         toy = Toy.make()
         compression = self.compression if compressed else None
         write(tmp_path / "s", toy, format=self.format, dtype=dtype, compression=compression)
-        arrays = self.library(tmp_path / "s")
+        arrays = self.by_library(tmp_path / "s")
         tokens = arrays["tokens"]
         if dtype == "bfloat16":
             tokens = (tokens.astype(np.uint32) << 16).view(np.float32)
@@ -145,7 +145,7 @@ class StoreContract(ABC):
         write(path, toy, format=self.format, dtype=dtype, compression=compression, shard_records=records)
         check(path, toy, exact=dtype != "int8")
         assert verify(path).ok
-        arrays = self.library(path)
+        arrays = self.by_library(path)
         assert arrays["tokens"].shape[1] == toy.dim
         assert [str(name) for name in arrays["ids"]] == [str(name) for name in toy.ids]
 
@@ -392,7 +392,7 @@ class StoreContract(ABC):
         assert tree(path) == before
 
     def test_library_path_for_foreign_layouts(self, tmp_path: Path, path: Path, toy: Toy) -> None:
-        foreign = self.foreign(tmp_path, self.library(path))
+        foreign = self.foreign(tmp_path, self.by_library(path))
         store = open_store(foreign)
         assert store.fingerprint == ""
         for i, name in enumerate(toy.ids):

@@ -18,7 +18,7 @@ class TestHdf5Store(StoreContract):
     format = "hdf5"
     compression = "gzip"
 
-    def library(self, path: Path) -> dict[str, Any]:
+    def by_library(self, path: Path) -> dict[str, Any]:
         with h5py.File(path / "index.h5") as file:
             arrays = {name: data[:] for name, data in file.items() if name != "ids"}
             arrays["ids"] = file["ids"].asstr()[:] if file["ids"].dtype.kind == "S" else file["ids"][:]

@@ -21,7 +21,7 @@ class TestZarrStore(StoreContract):
     format = "zarr"
     compression = "zstd"
 
-    def library(self, path: Path) -> dict[str, Any]:
+    def by_library(self, path: Path) -> dict[str, Any]:
         group = zarr.open_group(path, mode="r")
         return {name: array[:] for name, array in group.arrays()}
 

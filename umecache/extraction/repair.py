@@ -9,7 +9,7 @@ store's own digests. Killed midway, the same call goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Repaired:
 
     Attributes:
         sound: nothing was wrong, and nothing was done.
-        shards: written again; empty where only lists and metadata were damaged, or nothing at all.
+        shards: written again; empty where only lists and metadata were damaged.
         records: inputs that were encoded again.
         same_bytes: whether the store is again what its CHECKSUMS listed, byte for byte.
     """
@@ -58,14 +58,12 @@ def repair(
     weights: str | None = None,
     place: Place | None = None,
     reporter: Reporter | None = None,
-    tick: Callable[[int], None] = lambda size: None,
 ) -> Repaired:
     """Make a damaged store sound again.
 
     Args:
         data: the data folder or its name; None: the name in the manifest.
         weights: the encoder's checkpoint; None: where the manifest says it was.
-        tick: called with the number of bytes just verified.
 
     Raises:
         StoreDamaged: the store can't tell any more what belongs where.
@@ -74,7 +72,8 @@ def repair(
     """
     reporter, place = reporter or Silent(), place or here("auto")
     try:
-        verified = verify(path, tick=tick)
+        with reporter.task(f"verify {Path(path).name}", None, "bytes") as task:
+            verified = verify(path, tick=task.advance)
     except StoreIncomplete:  # reopened before, and stopped; or never finished: examine tells
         found = examine(path)
     else:
@@ -87,9 +86,7 @@ def repair(
     records = sum(len(found.plan.shard(k)) for k in found.shards)
     try:
         writer = open_writer(root, **found.arguments, redo=found.shards)
-        with reporter.task(
-            f"repair {root.name}", sum(len(found.plan.shard(k)) for k in found.shards), "records"
-        ) as task:
+        with reporter.task(f"repair {root.name}", records, "records") as task:
             if machine is not None:
                 machine.encode(writer.offers(), task.advance)
         writer.seal()
