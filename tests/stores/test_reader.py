@@ -13,6 +13,7 @@ import tracemalloc
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from umecache.stores import (
     open_store,
     open_writer,
 )
+from umecache.stores import reader
 from umecache.stores.reader import progress
 
 
@@ -130,6 +132,30 @@ def test_readers_beside_a_writer(tmp_path: Path, toy: Toy) -> None:
         fill(shard, toy)
     writer.seal()
     assert len(open_store(tmp_path / "s")) == 24
+
+
+def test_opened_at_the_moment_of_sealing(tmp_path: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "s", toy)
+    looks = iter([False])  # the first look comes just before the seal
+    monkeypatch.setattr(reader, "is_sealed", lambda path: next(looks, True))
+    assert len(open_store(tmp_path / "s")) == 24
+
+
+def test_the_work_folder_goes_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s/.writing").mkdir(parents=True)
+    (tmp_path / "s/.writing/plan.json").write_text("{}")
+
+    def gone(file: Path) -> dict[str, Any]:
+        shutil.rmtree(file.parent)
+        raise StoreDamaged(f"{file} can't be read.")
+
+    monkeypatch.setattr(reader, "read_json", gone)
+    assert progress(tmp_path / "s") is None
+    (tmp_path / "s/.writing").mkdir()
+    (tmp_path / "s/.writing/plan.json").write_text("{")
+    monkeypatch.undo()
+    with pytest.raises(StoreDamaged):  # a plan that is there and malformed is damage
+        progress(tmp_path / "s")
 
 
 def test_a_store_that_lost_its_seal(tmp_path: Path, toy: Toy) -> None:

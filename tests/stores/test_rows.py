@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,29 @@ def test_records_that_come_from_the_disk_are_asked_for_ahead(
     tokens, _ = store.batch(store.ids)
     assert len(asked) == len(store) - 1, "all but the first, which shows whether that is needed"
     assert np.array_equal(tokens, expected)
+
+
+def test_what_is_asked_for_is_the_record_in_whole_pages(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(bytes(40_000))
+    view = map_file(tmp_path / "f")[40:].view(F4).reshape(-1, 2)
+    rows = Rows(tmp_path, len(view), 1, lambda k: view, np.empty((0, 2), F4))
+    asked: list[tuple[int, int, int]] = []
+
+    class Map:
+        def madvise(self, *arguments: int) -> None:
+            asked.append(arguments)  # type: ignore[arg-type]
+
+    rows._ask_for(0, 3, 2)  # opens the shard; the system takes the hint without complaint
+    real, first = rows._maps[0]
+    assert first == 40
+    rows._maps[0] = (Map(), first)  # type: ignore[assignment]
+    rows._ask_for(0, 2000, 5)
+    ((advice, start, size),) = asked
+    begin, end = 40 + 2000 * 8, 40 + 2005 * 8
+    assert advice == mmap.MADV_WILLNEED
+    assert start % mmap.PAGESIZE == 0 and start <= begin < start + mmap.PAGESIZE
+    assert start + size == end
+    real.madvise(advice, start, size)  # and these numbers are ones that the system takes
 
 
 def test_the_map_behind_an_array(tmp_path: Path) -> None:
