@@ -10,7 +10,7 @@ Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). 
 what pairs them.
 
 Seeds can't be handled like that: there are three to five, and a resampled handful varies too little (in
-`benchmarks/coverage.py`, where seeds differ much, resampling three of them covers the truth in 77 % of cases instead of
+`benchmarks/coverage.py`, where seeds differ much, resampling three of them covers the truth in 76 % of cases instead of
 95). So each draw adds a step for the seeds: Student's t with S - 1 degrees of freedom times the standard error over
 seeds. Both parts hold what is due to single questions (another seed gets other questions right); it is estimated by
 analysis of variance and taken out of the images' part, which is shrunk by so much. One seed tells nothing of seeds:
