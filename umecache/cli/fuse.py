@@ -29,6 +29,7 @@ def fuse(
         bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
     ] = False,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
+    window: Annotated[int | None, typer.Option(help="Images of a window. Default: 1024.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")] = None,
@@ -91,6 +92,7 @@ def fuse(
             "eval_split": eval_split,
             "shuffle_images": shuffle_images or None,
             "order": order,
+            "window": window,
             "order_seed": order_seed,
             "epochs": epochs,
             "schedule": schedule,

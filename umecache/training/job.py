@@ -28,7 +28,7 @@ from umecache.extraction.devices import Place, here
 from umecache.fusion.layer_mix import modality_of
 from umecache.reporting import Reporter
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
-from umecache.training.batches import WINDOW, FeatureReader, room_for
+from umecache.training.batches import FeatureReader, room_for
 from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
 from umecache.training.folders import NewFolder, new_folder
@@ -153,7 +153,7 @@ class Material:
     def _reader(self, split: Split) -> FeatureReader:
         stores = {source.name: (source.stores[split.name], self._ids(source, split)) for source in self.sources}
         # Twice a window: a batch may reach from one into the next.
-        window = 2 * WINDOW if self.config.order == "window" else 0
+        window = 2 * self.config.window if self.config.order == "window" else 0
         return FeatureReader(stores, device=self.device, residency=self.config.residency, window=window)
 
 
