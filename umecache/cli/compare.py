@@ -66,6 +66,9 @@ def compare(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb. Default: none.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Train only the heads that the comparison in --out lacks; replace it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Train many fusion methods and seeds in one pass over the stores; one table.
@@ -127,6 +130,7 @@ def compare(
             "tracker": tracker,
             "out": out,
             "overwrite": overwrite,
+            "update": update or None,
         },
     )
     if baseline is not None and baseline not in config.methods:

@@ -87,9 +87,7 @@ class FeatureReader:
         return Batch(index_B, SharedFeatures({name: source.gather(index_B) for name, source in self._sources.items()}))
 
 
-def epoch_order(
-    index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = 1024
-) -> Index:
+def epoch_order(index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = 1024) -> Index:
     """The order of one epoch: the same for every head that shares the read.
 
     Args:

@@ -144,12 +144,18 @@ class CompareConfig(TrainConfig):
     method_args: Mapping[str, Json] = field(default_factory=dict)  # KEY for all that take it, METHOD.KEY for one
     lr: float | tuple[float, ...] | Literal["auto"] = 1e-3  # several: a row for each
     lr_grid: tuple[float, ...] = LR_GRID  # tried by lr="auto"
+    update: bool = False  # of the comparison in `out`, train only the heads that it lacks, and take its place
     recipe: str | None = None  # whose figures the report prints beside ours
 
     def __post_init__(self) -> None:
         TrainConfig.__post_init__(self)
         for rate in (*self.rates, *self.lr_grid):
             _check_lr(rate)
+        if self.update and (self.out is None or self.overwrite):
+            raise UsageError(
+                "--update goes on from the comparison in --out, and never with --overwrite.",
+                next="umecache compare ... --update --out DIR",
+            )
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise UsageError(f"--methods {_listed(self.methods)}: name different methods.", next="umecache methods")
 

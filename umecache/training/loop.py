@@ -63,9 +63,7 @@ def train(
             running = [head for head in heads if not head.finished]
             if not running:
                 break
-            order = epoch_order(
-                index, order_seed=config.order_seed, epoch=epoch, images=images, window=config.window
-            )
+            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch, images=images, window=config.window)
             group = config.batch_size * config.accumulate  # questions of one step
             for batch in batches(reader, order[done:], batch_size=config.batch_size):
                 target = target_of(batch, targets, config.loss, reader.device)
