@@ -70,6 +70,22 @@ SIZES: dict[str, dict[str, Any]] = {
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4},
     "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48},
     "llama": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+    # Fewer heads for keys and values; Mistral looks back over a window that is shorter than a question.
+    "qwen2": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+    "mistral": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "sliding_window": 6,
+    },
     "bart": {
         "d_model": 32,
         "encoder_layers": 2,
@@ -79,6 +95,22 @@ SIZES: dict[str, dict[str, Any]] = {
         "encoder_ffn_dim": 48,
         "decoder_ffn_dim": 48,
     },
+}
+_CONVOLUTIONS = {
+    "conv_dim": [16, 16, 16],
+    "conv_stride": [5, 8, 8],
+    "conv_kernel": [10, 8, 8],
+    "num_feat_extract_layers": 3,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+SIZES |= {kind: {**SIZES["bert"], **_CONVOLUTIONS} for kind in ("wav2vec2", "hubert", "wavlm")}
+SIZES["whisper"] = {
+    **SIZES["bart"],
+    "num_mel_bins": 20,
+    "max_source_positions": 50,  # 1 s
+    "max_target_positions": 20,
+    **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")},
 }
 HEADS = {
     "bert": "BertForPreTraining",
@@ -91,7 +123,13 @@ HEADS = {
     "t5": "T5ForConditionalGeneration",
     "xlnet": "XLNetLMHeadModel",
     "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "mistral": "MistralForCausalLM",
     "bart": "BartForConditionalGeneration",
+    "wav2vec2": "Wav2Vec2ForPreTraining",
+    "hubert": "HubertForCTC",
+    "wavlm": "WavLMForCTC",
+    "whisper": "WhisperForConditionalGeneration",
 }
 
 
@@ -202,6 +240,12 @@ def _sentences() -> Iterator[str]:
     yield from QUESTIONS
 
 
+def _preprocessor(kind: str, **facts: Any) -> dict[str, bytes]:
+    """Encoders of sounds bring no tokenizer: how they want their samples."""
+    facts = {"feature_extractor_type": kind, "sampling_rate": 16_000, "padding_value": 0.0, **facts}
+    return {"preprocessor_config.json": json.dumps(facts).encode()}
+
+
 TRAINERS: dict[str, Callable[[], dict[str, bytes]]] = {
     "bert": _wordpiece,
     "distilbert": _wordpiece,
@@ -210,6 +254,14 @@ TRAINERS: dict[str, Callable[[], dict[str, bytes]]] = {
     "bart": lambda: _byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], model_max_length=64),
     "gpt2": lambda: _byte_bpe(["<|endoftext|>"], model_max_length=64),
     "llama": _tokenizer_json,
+    "qwen2": _tokenizer_json,
+    "mistral": _tokenizer_json,
+    "wav2vec2": lambda: _preprocessor("Wav2Vec2FeatureExtractor", do_normalize=True),
+    "hubert": lambda: _preprocessor("Wav2Vec2FeatureExtractor", do_normalize=True),
+    "wavlm": lambda: _preprocessor("Wav2Vec2FeatureExtractor", do_normalize=False),
+    "whisper": lambda: _preprocessor(
+        "WhisperFeatureExtractor", feature_size=20, chunk_length=1, hop_length=160, n_fft=400
+    ),
     "deberta-v2": lambda: _sentencepiece(
         "spm.model",
         {"do_lower_case": False, "vocab_type": "spm"},  # all that microsoft/deberta-v3-base has

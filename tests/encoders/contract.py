@@ -1,6 +1,6 @@
-"""What every encoder must do: one suite that text and image encoders inherit.
+"""What every encoder must do: one suite that text, image and sound encoders inherit.
 
-    class TestMine(ImageEncoderContract):          # or TextEncoderContract
+    class TestMine(ImageEncoderContract):          # or TextEncoderContract, SoundEncoderContract
         items = (png_bytes(64, 48), png_bytes(33, 70), jpeg_bytes(200, 100))
 
         def load(self, folder, *, seed=0, layers="last"):
@@ -27,7 +27,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.encoders.sounds import tone, wav
+from umecache.encoders.audiofile import sound_size
 from umecache.encoders.base import Encoder
+from umecache.encoders.hearing import SoundEncoder
 from umecache.errors import UmecacheError, UnreadableInput
 
 TOLERANCE = 2e-5  # of the largest hidden state: float32 sums in another order
@@ -80,7 +83,7 @@ class EncoderContract(ABC):
 
     def test_declares_itself(self, encoder: Encoder) -> None:
         assert encoder.name
-        assert encoder.modality in ("text", "image")
+        assert encoder.modality in ("text", "image", "audio")
         assert encoder.dim > 0
         assert all(isinstance(v, bytes) for v in encoder.files.values())
 
@@ -316,3 +319,81 @@ class ImageEncoderContract(EncoderContract):
 
     def test_preprocessing_is_in_the_recipe(self, encoder: Encoder) -> None:
         assert {"image_size", "crop", "interpolation", "antialias", "mean", "std"} <= set(encoder.recipe)
+
+
+class SoundEncoderContract(EncoderContract):
+    """For encoders of sounds; `items` are bytes of WAV files."""
+
+    items: ClassVar[Sequence[str | bytes]] = (
+        wav(tone(0.6, 330)),
+        wav(tone(0.31, 880, rate=44_100, seed=1), rate=44_100),
+        wav(tone(0.45, 200, rate=8_000, seed=2), rate=8_000),
+        wav(np.stack([tone(0.2), tone(0.2, 660, seed=3)], axis=1), bits=24),
+    )
+
+    def test_grid(self, encoder: Encoder) -> None:
+        assert encoder.modality == "audio"
+        assert encoder.grid is None
+        assert encoder.fixed_length is None
+
+    def test_samples(self, encoder: Encoder) -> None:
+        assert isinstance(encoder, SoundEncoder)
+        for item in self.items:
+            prepared = encoder.prepare(item)
+            assert prepared.dtype == np.float32
+            assert prepared.ndim == 1
+
+    def test_lengths_are_known_from_the_header(self, encoder: Encoder) -> None:
+        assert isinstance(encoder, SoundEncoder)
+        for item in self.items:
+            assert isinstance(item, bytes)
+            assert encoder.measure(sound_size(item)) == encoder.length(encoder.prepare(item)) >= 1
+
+    def test_samples_are_the_most_that_give_so_many_tokens(self, encoder: Encoder) -> None:
+        assert isinstance(encoder, SoundEncoder)
+        for count in (1, 2, 7):
+            assert encoder.tokens(encoder.samples(count)) == count
+            assert encoder.tokens(encoder.samples(count) + 1) == count + 1
+
+    def test_padding_does_not_matter(self, encoder: Encoder) -> None:
+        longest = max(encoder.length(p) for p in encoder.prepare_many(self.items))
+        padded = hidden_states(encoder, self.items, pad_to=longest + 7)
+        for item, actual_TD in zip(self.items, padded, strict=True):
+            (alone_TD,) = hidden_states(encoder, [item])
+            assert_close(actual_TD, alone_TD)
+
+    def test_collate_pads_on_the_right(self, encoder: Encoder) -> None:
+        prepared = encoder.prepare_many(self.items)
+        batch = encoder.collate(prepared, pad_to=max(map(encoder.length, prepared)) + 1)
+        assert batch["samples"].tolist() == [len(wave_N) for wave_N in prepared]
+        for row, wave_N in zip(batch["waves"], prepared, strict=True):
+            np.testing.assert_array_equal(row[: len(wave_N)], wave_N)
+            assert not row[len(wave_N) :].any()
+        with pytest.raises(ValueError, match="pad_to=1"):
+            encoder.collate(prepared, pad_to=1)
+
+    def test_silence_is_a_sound(self, encoder: Encoder) -> None:
+        (hidden_TD,) = hidden_states(encoder, [wav(np.zeros(4000, np.float32))])
+        assert torch.isfinite(hidden_TD).all()
+
+    def test_long_sounds_are_cut(self, encoder: Encoder) -> None:
+        assert isinstance(encoder, SoundEncoder)
+        limit = encoder.max_length
+        seconds = encoder.samples(limit) / encoder.rate
+        long = wav(tone(seconds + 0.5, rate=8_000), rate=8_000)
+        assert encoder.recipe["max_length"] == limit == encoder.measure(sound_size(long))
+        prepared = encoder.prepare(long)
+        assert encoder.length(prepared) == limit
+        assert len(prepared) == encoder.samples(limit)
+
+    @pytest.mark.parametrize("item", [b"", b"not a sound", b"RIFF", wav(tone(0.2))[:-7], wav(tone(0.2)[:0])])
+    def test_non_sounds_are_unreadable(self, encoder: Encoder, item: bytes) -> None:
+        with pytest.raises(UnreadableInput):
+            encoder.prepare(item)
+
+    def test_text_is_no_sound(self, encoder: Encoder) -> None:
+        with pytest.raises(TypeError):
+            encoder.prepare("RIFF")
+
+    def test_preprocessing_is_in_the_recipe(self, encoder: Encoder) -> None:
+        assert {"sampling_rate", "resampling", "channels", "normalise", "max_length"} <= set(encoder.recipe)

@@ -12,11 +12,12 @@ from umecache.encoders.models import MODELS, TRANSFORMERS, ModelEntry
 THESIS = {"bert", "roberta", "deberta-v3", "lstm", "vgg16", "vgg16-fc7", "vit", "beit"}
 OTHERS = {"albert", "distilbert", "electra", "gpt2", "t5", "xlnet", "resnet50", "deit", "swin", "efficientnet"}
 RUN_HERE = {"minilm", "mobilenetv2", "sample-text", "sample-image"}
+SOUNDS = {"wav2vec2", "hubert", "wavlm", "whisper"}
 entries = pytest.mark.parametrize("entry", MODELS.values(), ids=lambda entry: entry.name)
 
 
 def test_every_promised_name() -> None:
-    assert set(MODELS) == THESIS | OTHERS | RUN_HERE
+    assert set(MODELS) == THESIS | OTHERS | RUN_HERE | SOUNDS
 
 
 @entries

@@ -100,9 +100,44 @@ class TestXlnet(CheckpointContract):
 
 
 class TestLlama(CheckpointContract):
-    """Any decoder by its folder: no padding token, no registry entry."""
+    """Any decoder by its folder: causal, no padding token, no registry entry."""
 
     kind = "llama"
+
+    def test_padding_takes_an_id_that_the_model_has(self, encoder: Encoder) -> None:
+        """These tokenizers have no padding token; what stands there is masked, and on the right nobody sees it."""
+        assert isinstance(encoder, TransformersEncoder)
+        assert 0 <= encoder.tokenizer.pad_id < encoder.vocab_size
+        batch = encoder.collate(encoder.prepare_many(self.items), pad_to=40)
+        assert batch["attention_mask"][0].tolist() == sorted(batch["attention_mask"][0].tolist(), reverse=True)
+
+    def test_a_token_sees_only_those_before_it(self, encoder: Encoder) -> None:
+        whole, start = hidden_states(encoder, ["what color is the cat?", "what color"])
+        assert_close(whole[: len(start)], start)
+
+    def test_last_is_after_the_final_norm(self, encoder: Encoder) -> None:
+        (hidden_TD,) = hidden_states(encoder, self.items[:1])
+        weight = dict(encoder.module.named_parameters())["norm.weight"]
+        torch.testing.assert_close(
+            (hidden_TD / weight).square().mean(-1), torch.ones(len(hidden_TD)), rtol=0, atol=0.01
+        )
+
+
+class TestQwen2(TestLlama):
+    """Fewer heads for keys and values, biases."""
+
+    kind = "qwen2"
+    form = "sharded-safetensors"
+
+
+class TestMistral(TestLlama):
+    """A sliding window shorter than some of the texts."""
+
+    kind = "mistral"
+
+    def test_the_window_is_shorter_than_the_texts(self, encoder: Encoder) -> None:
+        longest = max(map(encoder.length, encoder.prepare_many(self.items)))
+        assert longest > 2 * encoder.module.config.sliding_window  # type: ignore[union-attr, operator]
 
 
 class TestBart(CheckpointContract):

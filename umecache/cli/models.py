@@ -46,7 +46,7 @@ def _words(entries: list[dict[str, Any]], others: list[dict[str, str]]) -> None:
     from rich.table import Table
 
     out = console()
-    for modality, title in (("text", "Text encoders"), ("image", "Image encoders")):
+    for modality, title in (("text", "Text encoders"), ("image", "Image encoders"), ("audio", "Sound encoders")):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for column in ("name", "width", "tokens", "licence", "weights"):
             table.add_column(column, justify="right" if column == "width" else "left", overflow="fold")

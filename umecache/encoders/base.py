@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from umecache.errors import UsageError
 from umecache.reporting import Reporter, Silent
 
-Modality = Literal["text", "image"]
+Modality = Literal["text", "image", "audio"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Prepared = np.ndarray[Any, Any]
-"""One input, ready for `collate`: token ids [T] int64 for text, pixels [3, S, S] uint8 or float32 for images."""
+"""One input, ready for `collate`: token ids [T] int64 for text, pixels [3, S, S] uint8 or float32 for images,
+samples [N] float32 for sounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +69,13 @@ class Encoder(ABC):
         name: the short name or reference it was loaded by.
         modality: what it reads.
         dim: D, the width of its hidden states.
-        grid: where image tokens lie; None for text.
+        grid: where image tokens lie; None for text and sounds.
         fixed_length: T where every record has the same number of tokens, else None.
         module: the network, in eval mode, without gradients.
         recipe: the facts that decide values and so are hashed: `weights_sha256`, `config_sha256` or the like,
             `layers`, and the preprocessing (text: `tokenizer_sha256`, `max_length`, ...; image: `image_size`, `crop`,
-            `interpolation`, `antialias`, `mean`, `std`, ...). No names, paths, versions.
+            `interpolation`, `antialias`, `mean`, `std`, ...; audio: `sampling_rate`, `normalise`, `max_length`, ...).
+            No names, paths, versions.
         origin: the facts that are only reported: `library`, `library_version`, `repo`, `revision`, `licence`,
             `attention`, `architecture`, ...
         files: small files that must travel in the store so that the encoder can be loaded again (name -> bytes);
@@ -92,10 +94,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def prepare(self, item: str | bytes) -> Prepared:
-        """Ready one input on the CPU: a question's text, or an image file's bytes. Safe to call from threads.
+        """Ready one input on the CPU: a question's text, or the bytes of an image or sound file. Safe in threads.
 
         Raises:
-            UnreadableInput: the bytes are no image, are cut short, are too large to decode, ...
+            UnreadableInput: the bytes are no image or sound, are cut short, are too large to decode, ...
         """
 
     def prepare_many(self, items: Sequence[str | bytes]) -> list[Prepared]:
@@ -108,7 +110,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def collate(self, prepared: Sequence[Prepared], pad_to: int | None = None) -> dict[str, Tensor]:
-        """Stack inputs into CPU tensors, texts padded on the right to `pad_to` tokens (with their mask)."""
+        """Stack inputs into CPU tensors, texts and sounds padded on the right to `pad_to` tokens."""
 
     @abstractmethod
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:

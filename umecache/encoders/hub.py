@@ -42,7 +42,8 @@ def choose_files(names: Collection[str]) -> list[str]:
 
     Only the top folder counts; safetensors are preferred to `.bin`.
     """
-    wanted = [n for n in sorted(names) if n == "config.json" or any(fnmatch.fnmatch(n, p) for p in TOKENIZER_FILES)]
+    plain = ("config.json", "preprocessor_config.json")  # the second: how an encoder of sounds wants them
+    wanted = [n for n in sorted(names) if n in plain or any(fnmatch.fnmatch(n, p) for p in TOKENIZER_FILES)]
     weights = next((name for name in WEIGHT_FILES if name in names), None)
     if weights is not None:
         wanted.append(weights)

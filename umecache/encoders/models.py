@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TRANSFORMERS = "umecache.encoders.text:build_transformers"
 LSTM = "umecache.encoders.lstm:build_lstm"
+AUDIO = "umecache.encoders.audio:build_audio"
+AUDIO_TYPES = frozenset(("wav2vec2", "hubert", "wavlm", "whisper"))  # transformers' model types that hear
 TIMM = "umecache.encoders.image:build_timm"
 VGG16 = "umecache.encoders.vgg:build_vgg16"
 
@@ -49,7 +51,7 @@ class ModelEntry:
     """
 
     name: str
-    modality: Literal["text", "image"]
+    modality: Literal["text", "image", "audio"]
     builder: str | Callable[[ModelEntry, EncoderOptions, LoadContext], Encoder]
     architecture: str = ""
     repo: str | None = None
@@ -76,6 +78,12 @@ def text_entry(name: str, architecture: str, **facts: Any) -> ModelEntry:
 def image_entry(name: str, architecture: str, **facts: Any) -> ModelEntry:
     """An image encoder of timm."""
     defaults = {"modality": "image", "builder": TIMM, "licence": "Apache-2.0"}
+    return ModelEntry(name=name, architecture=architecture, **{**defaults, **facts})
+
+
+def audio_entry(name: str, architecture: str, **facts: Any) -> ModelEntry:
+    """A sound encoder of transformers, at base size unless said otherwise."""
+    defaults = {"modality": "audio", "builder": AUDIO, "dim": 768, "licence": "Apache-2.0"}
     return ModelEntry(name=name, architecture=architecture, **{**defaults, **facts})
 
 
@@ -282,6 +290,46 @@ _ENTRIES = (
         dim=1280,
         tokens="7 x 7 at 224 px",
         citation="Tan & Le, ICML 2019, arXiv:1905.11946",
+    ),
+    # Sounds
+    audio_entry(
+        "wav2vec2",
+        "wav2vec2",
+        repo="facebook/wav2vec2-base",
+        tokens="one for 20 ms; 499 at 10 s",
+        citation="Baevski et al., NeurIPS 2020, arXiv:2006.11477",
+    ),
+    audio_entry(
+        "hubert",
+        "hubert",
+        repo="facebook/hubert-base-ls960",
+        tokens="one for 20 ms; 499 at 10 s",
+        citation="Hsu et al., IEEE/ACM TASLP 2021, arXiv:2106.07447",
+    ),
+    audio_entry(
+        "wavlm",
+        "wavlm",
+        repo="microsoft/wavlm-base-plus",
+        licence="CC-BY-SA-3.0",
+        tokens="one for 20 ms; 499 at 10 s",
+        citation="Chen et al., IEEE JSTSP 2022, arXiv:2110.13900",
+    ),
+    audio_entry(
+        "whisper",
+        "whisper",
+        repo="openai/whisper-small",
+        tokens="one for 20 ms; the encoder only, 30 s at most",
+        citation="Radford et al., ICML 2023, arXiv:2212.04356",
+        config={
+            "d_model": 768,
+            "encoder_layers": 12,
+            "encoder_attention_heads": 12,
+            "encoder_ffn_dim": 3072,
+            "decoder_layers": 12,
+            "decoder_attention_heads": 12,
+            "decoder_ffn_dim": 3072,
+            "vocab_size": 51865,
+        },
     ),
     # The built-in sample's two small encoders
     ModelEntry(

@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from umecache.encoders.models import LSTM, MODELS, ModelEntry, image_entry, text_entry
+from umecache.encoders.models import AUDIO_TYPES, LSTM, MODELS, ModelEntry, audio_entry, image_entry, text_entry
 from umecache.errors import DataError, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def refuse_joint(config: Mapping[str, Any], source: str) -> None:
 
 
 def _plural(modality: str) -> str:
-    return {"text": "texts", "image": "images"}.get(modality, modality)
+    return {"text": "texts", "image": "images", "audio": "sounds"}.get(modality, modality)
 
 
 def _resolve(ref: str) -> ModelEntry:
@@ -185,6 +185,8 @@ def _folder_entry(folder: Path) -> ModelEntry:
     refuse_joint(config, str(folder))
     if config.get("architecture"):
         return image_entry(folder.name, str(config["architecture"]), tokens="as its forward_features gives", **facts)
+    if config.get("model_type") in AUDIO_TYPES:
+        return audio_entry(folder.name, str(config["model_type"]), tokens="one for 20 ms", **facts)
     if config.get("model_type"):
         return text_entry(folder.name, str(config["model_type"]), tokens="as its tokenizer makes them", **facts)
     raise UsageError(

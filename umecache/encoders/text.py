@@ -13,19 +13,18 @@ Shapes: B batch, T tokens, D width.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from umecache.encoders.base import Encoder, EncoderOptions, Json, LoadContext, Prepared
+from umecache.encoders.base import EncoderOptions, Json, LoadContext, Prepared
 from umecache.encoders.models import ModelEntry
 from umecache.encoders.pretrained_tokens import PretrainedTokenizer, has_tokenizer
+from umecache.encoders.states import HiddenStates
 from umecache.encoders.tokens import HashedWords, TextEncoder, token_facts
 from umecache.encoders.transformers_models import (
     POOLER,
@@ -40,7 +39,7 @@ from umecache.encoders.weights import weights_sha256
 from umecache.errors import UsageError
 
 
-class TransformersEncoder(TextEncoder):
+class TransformersEncoder(HiddenStates, TextEncoder):
     """A frozen base model of transformers."""
 
     def __init__(
@@ -64,52 +63,13 @@ class TransformersEncoder(TextEncoder):
             self.token_types = None
         # Neither key-value caches nor XLNet's memories are read again.
         self._switches = {name: False for name in ("use_cache", "use_mems") if name in accepted}
-        self._state: int | None = None
-        self.layers, self._state, self.dim = self._choose_layer(layers)
+        self.read(layers)
         self.recipe, self.origin = {}, {}
 
-    def _choose_layer(self, layers: str) -> tuple[str, int | None, int]:
-        """Ask the network itself, with one token: how many hidden states it has, how wide they are."""
-        output = self._one_token()
-        last, states = output.last_hidden_state, output.hidden_states
-        if layers == "last":
-            return "last", None, last.shape[-1]
-        if not re.fullmatch(r"-\d{1,4}", layers) or not 1 <= -int(layers) <= len(states):
-            raise UsageError(
-                f"layers={layers!r} names no hidden state of {self.name}.",
-                why=f"It has {len(states)}: -1 is the last, -{len(states)} the embeddings.",
-                next="--layers last",
-            )
-        state = states[int(layers)]
-        if int(layers) == -1 and torch.equal(state, last):
-            return "last", None, last.shape[-1]  # one name for one thing, so that equal stores have equal recipes
-        return layers, int(layers), state.shape[-1]
-
-    def _one_token(self) -> Any:
-        device = next(self.module.parameters()).device
-        one = torch.full((1, 1), min(5, self.vocab_size - 1), device=device)
-        with torch.inference_mode():
-            return self._forward({"input_ids": one, "attention_mask": torch.ones_like(one)}, all_states=True)
-
-    def layer_names(self) -> tuple[str, ...]:
-        """ "last", then "-2" and below; "-1" too where the last hidden state is before the final norm."""
-        output = self._one_token()
-        count = len(output.hidden_states)
-        same = torch.equal(output.hidden_states[-1], output.last_hidden_state)
-        return ("last", *(f"-{i}" for i in range(2 if same else 1, count + 1)))
-
-    def at(self, layers: str) -> TransformersEncoder:
-        """The same network read at another layer."""
-        view = copy.copy(self)
-        view.layers, view._state, view.dim = self._choose_layer(layers)
-        view.recipe = {**self.recipe, "layers": view.layers}
-        return view
-
-    def encode_layers(self, batch: Mapping[str, Tensor], views: Sequence[Encoder]) -> list[Tensor]:
-        """Hidden states [B, T, D] of each view, in one pass."""
-        states = [view._state for view in views if isinstance(view, TransformersEncoder)]
-        output = self._forward(batch, all_states=any(state is not None for state in states))
-        return [output.last_hidden_state if state is None else output.hidden_states[state] for state in states]
+    def smallest(self) -> dict[str, Tensor]:
+        """One token."""
+        one = torch.full((1, 1), min(5, self.vocab_size - 1))
+        return {"input_ids": one, "attention_mask": torch.ones_like(one)}
 
     def collate(self, prepared: Sequence[Prepared], pad_to: int | None = None) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and, where the tokenizer has them, `token_type_ids`, each [B, T] int64."""
@@ -124,13 +84,8 @@ class TransformersEncoder(TextEncoder):
             batch["token_type_ids"] = types_BT
         return batch
 
-    def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Hidden states [B, T, D]."""
-        output = self._forward(batch, all_states=self._state is not None)
-        hidden_BTD: Tensor = output.last_hidden_state if self._state is None else output.hidden_states[self._state]
-        return hidden_BTD
-
-    def _forward(self, batch: Mapping[str, Tensor], *, all_states: bool) -> Any:
+    def forward(self, batch: Mapping[str, Tensor], *, all_states: bool) -> Any:
+        """The network's output."""
         return self.module(**batch, output_hidden_states=all_states, return_dict=True, **self._switches)
 
 

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from umecache.encoders.base import EncoderOptions, Json
+from umecache.encoders.base import EncoderOptions, Json, Modality
 from umecache.encoders.hub import fetch
-from umecache.encoders.models import ModelEntry
+from umecache.encoders.models import AUDIO_TYPES, ModelEntry
 from umecache.encoders.quiet import quiet_transformers
 from umecache.encoders.registry import read_config, refuse_joint
 from umecache.encoders.weights import check_fit, freeze, load_state, seeded
@@ -37,6 +37,11 @@ _INERT = re.compile(
     r"dropout|pdrop|label|^decoder_|num_decoder_layers|^initializer|^_|^summary_|_n_top$|pooler|^output_|(?<!pad)_token_id$"
     r"|^(transformers_version|architectures|dtype|torch_dtype|use_cache|return_dict|problem_type|model_type"
     r"|task_specific_params|finetuning_task|auto_map|tokenizer_class|gradient_checkpointing|tie_word_embeddings)$"
+)
+# The same of networks that hear: how training masks and drops, what decoders and heads on top are.
+_INERT_AUDIO = re.compile(
+    r"layerdrop|^mask_|^ctc_|^num_ctc|contrastive|diversity|num_negatives|codevector|spec_augment|classifier_proj|tdnn|xvector"
+    r"|weighted_layer_sum|suppress_tokens|max_target_positions|^vocab_size$|quantizer|^max_length$"
 )
 _RESERVED_ARGS = ("model_type", "architectures", "auto_map", "dtype", "torch_dtype", "quantization_config")
 POOLER = "pooler"  # made by some base models, never part of the hidden states
@@ -132,14 +137,42 @@ def configure(name: str, raw: Mapping[str, Any], model_args: Mapping[str, Json])
     return config
 
 
-def create(name: str, config: Any, source: Source, options: EncoderOptions) -> tuple[nn.Module, str]:
-    """The base model, filled and frozen, and the attention implementation it runs.
+def read_extras(source: Source, name: str) -> dict[str, Any]:
+    """What a JSON file beside the configuration says; empty where there is none.
 
     Raises:
-        UsageError: it reads no text.
+        DataError: it is malformed.
+    """
+    path = None if source.folder is None else source.folder / name
+    if path is None or not path.is_file():
+        return {}
+    try:
+        extras = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read as JSON: {error}.", next="umecache models") from None
+    return extras if isinstance(extras, dict) else {}
+
+
+def create(
+    name: str,
+    config: Any,
+    source: Source,
+    options: EncoderOptions,
+    *,
+    modality: Modality = "text",
+    may_miss: tuple[str, ...] = (POOLER,),
+) -> tuple[nn.Module, str]:
+    """The base model, filled and frozen, and the attention implementation it runs.
+
+    Args:
+        modality: what it has to read.
+        may_miss: parts of names of parameters that play no role in the hidden states.
+
+    Raises:
+        UsageError: it reads something else.
         DataError: the weights are damaged or don't fit the configuration.
     """
-    model_class = _model_class(name, config)
+    model_class = _model_class(name, config, modality)
     # Never what happens to be installed (flash-attention, ...): the same choice on every machine.
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
     arguments: dict[str, Any] = {"attn_implementation": attention}
@@ -163,13 +196,13 @@ def create(name: str, config: Any, source: Source, options: EncoderOptions) -> t
                 f"{name} can't be built from {source}.", why=str(error).strip().splitlines()[0], next="umecache models"
             ) from None
     if source.weights is not None:
-        _check(model, report, source, options)
+        _check(model, report, source, options, may_miss)
     if config.is_encoder_decoder:
         model = model.get_encoder() if not type(model).__name__.endswith("EncoderModel") else model
     return freeze(model), attention
 
 
-def _model_class(name: str, config: Any) -> Any:
+def _model_class(name: str, config: Any, modality: Modality) -> Any:
     """The class of the base model: encoder only where an encoder-decoder has such a class."""
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 
@@ -181,16 +214,26 @@ def _model_class(name: str, config: Any) -> Any:
     except KeyError:
         raise UsageError(f"transformers has no base model for {config.model_type!r}.", next="umecache models") from None
     model_class = model_class[0] if isinstance(model_class, tuple | list) else model_class
+    if modality == "audio":
+        if config.model_type not in AUDIO_TYPES:
+            raise UsageError(
+                f"{name} is a {config.model_type!r} model, which is not known to read sounds.",
+                why=f"Known are {', '.join(sorted(AUDIO_TYPES))}.",
+                next="umecache models",
+            )
+        return model_class
     if model_class.main_input_name != "input_ids" or not hasattr(config, "vocab_size"):
         raise UsageError(
             f"{name} is a {config.model_type!r} model, which reads no text tokens.",
-            why="Image encoders come from timm.",
-            next="umecache extract --model timm:NAME",
+            why="Image encoders come from timm; encoders of sounds by their short names, or from a local folder.",
+            next="umecache extract --model timm:NAME, or --model FOLDER",
         )
     return model_class
 
 
-def _check(model: nn.Module, report: Mapping[str, Any], source: Source, options: EncoderOptions) -> None:
+def _check(
+    model: nn.Module, report: Mapping[str, Any], source: Source, options: EncoderOptions, may_miss: tuple[str, ...]
+) -> None:
     for mismatch in sorted(report["mismatched_keys"], key=str):
         key, *shapes = mismatch if isinstance(mismatch, tuple) else (mismatch,)
         found = " but ".join(str(tuple(shape)) for shape in shapes)
@@ -203,7 +246,7 @@ def _check(model: nn.Module, report: Mapping[str, Any], source: Source, options:
         report["unexpected_keys"],
         model,
         source=str(source),
-        may_miss=(POOLER,),
+        may_miss=may_miss,
         may_cut=bool(options.model_args),
     )
 
@@ -218,7 +261,7 @@ def position_limit(module: nn.Module) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
-def config_sha256(config: Any) -> str:
+def config_sha256(config: Any, *, audio: bool = False) -> str:
     """Hash of the configuration values that shape hidden states and differ from the architecture's defaults.
 
     Defaults and unknown keys are left out, so that a config.json written by another version of transformers, which
@@ -229,7 +272,10 @@ def config_sha256(config: Any) -> str:
     facts = {
         key: value
         for key, value in config.to_dict().items()
-        if not _INERT.search(key) and hasattr(default, key) and defaults.get(key) != value
+        if not _INERT.search(key)
+        and not (audio and _INERT_AUDIO.search(key))
+        and hasattr(default, key)
+        and defaults.get(key) != value
     }
     facts["model_type"] = config.model_type
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
