@@ -24,6 +24,9 @@ def compare(
         list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    stack_seeds: Annotated[
+        bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
+    ] = False,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
     ] = False,
@@ -100,6 +103,7 @@ def compare(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,
             "window": window,

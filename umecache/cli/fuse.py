@@ -25,6 +25,9 @@ def fuse(
     eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
     method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    stack_seeds: Annotated[
+        bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
+    ] = False,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
     ] = False,
@@ -90,6 +93,7 @@ def fuse(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,
             "window": window,

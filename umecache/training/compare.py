@@ -240,6 +240,11 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         + "); seeds vary initialisation and dropout.",
         "± is the sample standard deviation over seeds (n - 1).",
     ]
+    if config.stack_seeds:
+        notes.append(
+            "Heads of one method were trained stacked (--stack-seeds): their numbers are those of single runs within "
+            "rounding only, and with dropout they draw other masks."
+        )
     if config.lr == "auto":
         notes.append(
             f"Each method's rate was chosen on {config.holdout:.0%} of train's images, held out, with seed "

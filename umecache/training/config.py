@@ -43,6 +43,7 @@ class TrainConfig:
     window: int = 1024  # images whose questions are shuffled together: 0.9 GB of ViT-B/16 at 384 px
     order_seed: int = 0  # of the order of batches and of the held-out part: shared by all heads
     seeds: tuple[int, ...] = (0,)  # of initialisation and dropout, one trained head each
+    stack_seeds: bool = False  # heads of one method share their passes: the same within rounding, not bit for bit
 
     classes: int = 3129  # the most frequent train answers; 0: all that `min_count` leaves
     min_count: int | None = None  # answers seen at least so often in train
