@@ -136,3 +136,10 @@ def test_a_split_without_answers_has_a_report_too(another: tuple[Path, Split]) -
     written = write_all(folder)
     page = Page((folder / "report.html").read_text())
     assert page.open == [] and written["statistics"] is None and "not scored" in page.words
+
+
+def test_without_stores_the_report_says_what_it_lacks(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = written
+    assert "unavailable" in document["heterogeneity"]
+    assert "was not measured" in Page((folder / "report.html").read_text()).words
+    assert "was not measured" in (folder / "report.md").read_text()

@@ -10,21 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from umecache.analysis.lettering import RIGHT, WRONG, inches
 from umecache.analysis.panel import (
     COLUMN_WIDTH,
     DPI,
     PICTURE,
-    QUESTION,
-    RIGHT,
-    WRONG,
     Example,
     Prediction,
     choose_examples,
     example_panel,
 )
-from umecache.analysis.panel import _cut as cut
-from umecache.analysis.panel import _inches as inches
-from umecache.analysis.panel import _wrapped as wrapped
 from umecache.data.dataset import Split, open_dataset
 from umecache.data.sample import write_sample
 
@@ -174,13 +169,3 @@ def test_a_missing_or_broken_picture_is_no_crash(broken: str | None, tmp_path: P
 def test_no_examples(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
         example_panel([], tmp_path / "p.png")
-
-
-def test_lines_fit_the_column() -> None:
-    question = "Would shorts be an appropriate item of clothing for this kind of weather, or is it far too cold?"
-    lines = wrapped(question)
-    assert len(lines) == 3 and lines[-1].endswith("...")
-    assert all(inches(line, QUESTION) <= PICTURE for line in lines)
-    assert wrapped("Is it?") == ["Is it?"]
-    assert cut("x" * 200, WRONG).endswith("...")
-    assert cut("", WRONG) == "(nothing)"

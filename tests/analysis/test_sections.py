@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
+from tests.analysis.conftest import row
 from umecache.analysis.evidence import read_document, with_statistics
-from umecache.analysis.sections import accuracy, by_type, cost, counted, differences, labels, same_answers, sections
+from umecache.analysis.sections import (
+    accuracy,
+    by_type,
+    cost,
+    counted,
+    differences,
+    labels,
+    same_answers,
+    sections,
+    unlikeness,
+)
 from umecache.data.dataset import Split
 from umecache.fusion.cost import figures
 
@@ -69,3 +80,24 @@ def test_types_and_labels(full: dict[str, Any]) -> None:
     assert labels({**full, "rows": several})[1] == "concat, bert + vit1"
     rates = [{**row, "method": "ume", "lr": place + 1.0} for place, row in enumerate(full["rows"])]
     assert labels({**full, "rows": rates}) == ["ume, 1", "ume, 2", "ume, 3", "ume, 4"]
+
+
+def test_unlikeness_before_and_after(document: Any) -> None:
+    before = {"gap": 2.0, "cka": 0.1, "probe": 100.0, "rank": 30.0, "spread": 1.5}
+    after = {**before, "gap": 0.25, "cka": None}
+    found = {
+        "questions": 512,
+        "rows": [
+            {"row": "concat", "before": before, "after": None},
+            {"row": "ume", "before": before, "after": after},
+            {"row": "mine", "before": None, "after": None},
+        ],
+    }
+    table = unlikeness(document(row("concat", 40.0), row("ume", 50.0), row("mine", 1.0), heterogeneity=found))
+    assert table is not None
+    one, two, three = (table.cells(each) for each in table.rows)
+    assert one[2:] == ["2.00", "0.10", "100.0", "30.0", "1.50"]
+    assert two[2:4] == ["2.00 → 0.25", "0.10"] and three[2:] == ["–"] * 5
+    assert r"2.00 $\to$ 0.25" in table.latex() and table.rows[1]["gap_after"] == 0.25
+    for nothing in (None, {"unavailable": "gone"}):
+        assert unlikeness(document(row("ume", 1.0), heterogeneity=nothing)) is None

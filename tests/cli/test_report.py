@@ -21,10 +21,15 @@ def test_a_comparison_has_its_report_and_can_have_another(
     first = json.loads(capsys.readouterr().out)
     assert first["statistics"]["baseline"] == "concat" and first["rows"][0]["interval"]
     assert Path(first["html"]) == out / "report.html" and (out / "report.html").is_file()
-    assert run(["report", str(out), "--baseline", "text-only", "--rounds", "100"]) == 0
+    measured = first["heterogeneity"]["rows"]
+    assert [each["row"] for each in measured] == ["text-only", "concat"]
+    assert measured[0]["before"]["gap"] is None and measured[1]["before"]["gap"] > 0
+    assert "How unlike the modalities are" in (out / "report.html").read_text()
+    assert run(["report", str(out), "--baseline", "text-only", "--rounds", "100", "--tokens", "0"]) == 0
     shown = capsys.readouterr().out
     assert "Against text-only" in shown and "report.html" in shown
     assert json.loads((out / "compare.json").read_text())["statistics"]["baseline"] == "text-only"
+    assert json.loads((out / "compare.json").read_text())["heterogeneity"] is None
 
 
 def test_mistakes_are_told_in_one_line(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def test_pieces_are_those_of_sentencepiece(tmp_path: Path, kind: str, file: str)
         assert ids.tolist()[start:-1] == processor.encode(text)
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "t5"])
+def test_every_token_has_a_piece_of_the_text(tmp_path: Path, kind: str) -> None:
+    write_checkpoint(tmp_path, kind)
+    tokenizer = PretrainedTokenizer(tmp_path)
+    for text, ids in zip(QUESTIONS, tokenizer(QUESTIONS), strict=True):
+        pieces = tokenizer.pieces(text)
+        assert len(pieces) == len(ids) and all(pieces)
+        plain = [piece for piece in pieces if piece.lower() in text.lower()]
+        assert "".join(plain).lower() == text.replace(" ", "").lower()
+        assert all(piece[0] in "[<\u2581\u0120" for piece in pieces if piece not in plain)  # marks, and lone spaces
+
+
 def test_hash_knows_no_places(tmp_path: Path) -> None:
     hashes = {PretrainedTokenizer(write_checkpoint(tmp_path / name, "bert")).sha256 for name in "ab"}
     assert len(hashes) == 1

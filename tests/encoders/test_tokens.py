@@ -126,3 +126,12 @@ def test_collate() -> None:
 def test_ids_beyond_the_table() -> None:
     with pytest.raises(UnreadableInput, match="the model knows 4 tokens"):
         Plain(vocab_size=4).prepare("what")
+
+
+@pytest.mark.parametrize("text", ["What's on the table?", "", "a b c d e f g h"])
+@pytest.mark.parametrize("max_length", [None, 4])
+def test_pieces_are_as_many_as_ids(text: str, max_length: int | None) -> None:
+    for tokenizer in (HashedWords(100, max_length=max_length), WordVocab(["table"], max_length=max_length)):
+        assert len(tokenizer.pieces(text)) == len(tokenizer([text])[0])
+    assert WordVocab(["a"]).pieces("A red a?") == ["a", "red", "a", "?"]
+    assert HashedWords(100).pieces("Red?") == ["[start]", "red", "?", "[end]"]

@@ -280,6 +280,42 @@ class FusionContract:
         batch = make_batch(self.dims, self.lengths)
         assert all((weights[name][~mask] == 0).all() for name, (_, mask) in batch.items())
 
+    def test_attention_weights_sum_to_one(self, make: Make) -> None:
+        batch = make_batch(self.dims, self.lengths)
+        fusion = self.fusion(make).eval()
+        weights = fusion.attention_weights(batch)
+        if weights is None:
+            return
+        assert list(weights) == list(self.dims)
+        total_B = sum(weights_BT.sum(1) for weights_BT in weights.values())
+        torch.testing.assert_close(total_B, torch.ones(len(self.lengths)))
+        for name, (_, mask) in batch.items():
+            assert not weights[name].requires_grad
+            assert (weights[name][~mask] == 0).all() and (weights[name] >= 0).all()
+        alone = fusion.attention_weights(pick(batch, [1]))
+        assert alone is not None
+        torch.testing.assert_close(alone["image"][0], weights["image"][1], rtol=1e-5, atol=1e-6)
+
+    def test_joint_tokens_belong_to_their_modality(self, make: Make) -> None:
+        """Shapes and masks of what came in; real tokens don't depend on padding."""
+        batch = make_batch(self.dims, self.lengths)
+        fusion = self.fusion(make).eval()
+        joint = fusion.joint_tokens(batch)
+        if joint is None:
+            return
+        assert list(joint) == list(self.dims)
+        short = {name: (tokens[[1], : self.lengths[1][name]], mask[[1], : self.lengths[1][name]])
+                 for name, (tokens, mask) in batch.items()}  # fmt: skip
+        alone = fusion.joint_tokens(short)
+        assert alone is not None
+        for name, (tokens_BTD, mask_BT) in joint.items():
+            assert tokens_BTD.shape == (*batch[name][0].shape[:2], self.width)
+            assert torch.equal(mask_BT, batch[name][1])
+            torch.testing.assert_close(alone[name][0][0], tokens_BTD[1][mask_BT[1]], rtol=1e-5, atol=1e-5)
+        other = {**batch, "image": (torch.randn_like(batch["image"][0]), batch["image"][1])}
+        changed = fusion.joint_tokens(other)
+        assert changed is not None and not torch.allclose(changed["image"][0], joint["image"][0])
+
     def test_facts_are_numbers(self, make: Make) -> None:
         fusion = self.fusion(make)
         fusion(make_batch(self.dims, self.lengths))

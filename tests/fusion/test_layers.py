@@ -24,6 +24,7 @@ from umecache.fusion.layers import (
     masked_softmax,
     multiply,
     power_normalise,
+    split,
     zero_padding,
 )
 
@@ -206,3 +207,28 @@ def test_pooled_can_keep_the_bias_of_what_is_missing() -> None:
     assert (zero[1] == 0).all()
     torch.testing.assert_close(kept[1], project.maps[0].bias)
     torch.testing.assert_close(kept[0], zero[0])
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_attention_received_against_a_plain_sum(heads: int) -> None:
+    torch.manual_seed(0)
+    attend = CrossModalAttention(8, heads=heads)
+    x_BND, mask_BN = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, True, False]])
+    found_BN = attend.weights(x_BND, mask_BN)
+    for x_ND, mask_N, row_N in zip(x_BND, mask_BN, found_BN, strict=True):
+        q_ND, k_ND, real = attend.query(x_ND).detach(), attend.key(x_ND).detach(), mask_N.nonzero().flatten().tolist()
+        expected = [0.0] * 5
+        for head in range(heads):
+            part = slice(head * 8 // heads, (head + 1) * 8 // heads)
+            for i in real:
+                told = {j: float(torch.exp(q_ND[i, part] @ k_ND[j, part] / (8 / heads) ** 0.5)) for j in real}
+                for j in real:
+                    expected[j] += told[j] / sum(told.values()) / len(real) / heads
+        assert row_N.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_split_undoes_join() -> None:
+    parts = {"text": torch.randn(2, 3, 4), "image": torch.randn(2, 5, 4)}
+    joined, _, counts = join([(x, torch.ones(x.shape[:2], dtype=torch.bool)) for x in parts.values()])
+    apart = split(joined, tuple(parts), counts)
+    assert all(torch.equal(apart[name], x) for name, x in parts.items())

@@ -37,6 +37,7 @@ from umecache.analysis.figures import (
     inline_svg,
     save,
 )
+from umecache.analysis.heterogeneity import SAMPLE, measure_rows
 from umecache.analysis.panel import Example, choose_examples, example_panel
 from umecache.analysis.provenance import command, provenance, sources
 from umecache.analysis.report import findings
@@ -67,6 +68,7 @@ def write_all(
     baseline: str | None = None,
     rounds: int = ROUNDS,
     figure_files: bool = True,
+    tokens_of: int = SAMPLE,
 ) -> dict[str, Any]:
     """Compute the statistics of a finished comparison and write its report; return the new document.
 
@@ -76,6 +78,8 @@ def write_all(
         baseline: what differences are taken to; None: the first method that is no control.
         rounds: of the bootstrap.
         figure_files: write `figures/` too; the page has them in any case.
+        tokens_of: questions whose tokens are measured (`heterogeneity.py`); 0: none. Where the stores are gone none
+            are either, and the report says so.
 
     Raises:
         UmecacheError: no comparison, files that are damaged, data that are gone or others.
@@ -91,6 +95,7 @@ def write_all(
         {"row": name, "epochs": _history(document, folder, row)}
         for name, row in zip(labels(document), document["rows"], strict=True)
     ]
+    document["heterogeneity"] = measure_rows(document, folder, split, sample=tokens_of)
     document["command"] = command(document)
     examples = _examples(document, folder, split)
     document["examples"] = [_told(example) for example in examples]
@@ -126,7 +131,7 @@ def html(
         if table.key == "agreement" and examples:
             parts.append('<h2 id="examples">Examples</h2>' + _panels(examples))
     parts.append("<h2>Read before you quote</h2><ul>")
-    parts += [f"<li>{escape(line)}</li>" for line in [*bounds(document), *remarks(document)]]
+    parts += [f"<li>{escape(line)}</li>" for line in [*bounds(document), *remarks(document), *unmeasured(document)]]
     parts.append(f"</ul><h2>Again</h2><pre>{escape(document['command'])}</pre>")
     said = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
     parts.append(f'<p class="lead">{escape(said)}; {escape(str(document["device"]))}</p>')
@@ -154,7 +159,7 @@ def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
     lines += [
         "## Read before you quote",
         "",
-        *(f"- {markdown_escape(line)}" for line in [*bounds(document), *remarks(document)]),
+        *(f"- {markdown_escape(line)}" for line in [*bounds(document), *remarks(document), *unmeasured(document)]),
         "",
     ]
     return "\n".join([*lines, "## Again", "", "```bash", document["command"], "```", ""])
@@ -296,3 +301,9 @@ def bounds(document: Mapping[str, Any]) -> list[str]:
         f"questions, and Student's t over {statistics['seeds']} seeds"
         + (" (one seed: of these heads only)." if statistics["seeds"] == 1 else "."),
     ]
+
+
+def unmeasured(document: Mapping[str, Any]) -> list[str]:
+    """Why the report has no figures of tokens, where it could have had some."""
+    why = (document.get("heterogeneity") or {}).get("unavailable")
+    return [f"How unlike the modalities' tokens are was not measured: {why}"] if why else []

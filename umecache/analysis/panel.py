@@ -14,17 +14,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.textpath import TextPath
 from PIL import Image
 
+from umecache.analysis.lettering import (
+    FAINT,
+    LINE,
+    METHOD,
+    NOTE,
+    QUESTION,
+    RIGHT,
+    TRUTH,
+    WRONG,
+    cut,
+    say,
+    strike,
+    wrapped,
+)
 from umecache.data.dataset import Question, Split
 from umecache.data.scoring import score_question
 
@@ -34,16 +43,7 @@ DPI = 160
 # Inches.
 COLUMN_WIDTH, PICTURE = 1.85, 1.69
 _EDGE, _ROW_GAP, _METHOD_WIDTH = 0.16, 0.2, 0.76
-_LINE = 0.172  # between two lines of text
-_MAX_LINES = 3  # of a question
-
-_INK, _FAINT = "#222222", "#6B6B6B"
-QUESTION: Mapping[str, Any] = {"fontsize": 8.6, "color": _INK, "weight": "bold"}
-TRUTH: Mapping[str, Any] = {"fontsize": 8.6, "color": _INK, "weight": "bold"}
-METHOD: Mapping[str, Any] = {"fontsize": 8.2, "color": _FAINT}
-RIGHT: Mapping[str, Any] = {"fontsize": 8.6, "color": "#00664D"}
-WRONG: Mapping[str, Any] = {"fontsize": 8.6, "color": "#B54708"}
-NOTE: Mapping[str, Any] = {"fontsize": 7.5, "color": _FAINT}
+_ANSWER = PICTURE - _METHOD_WIDTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +129,11 @@ def example_panel(examples: Sequence[Example], path: Path, *, columns: int = COL
         raise ValueError("a panel needs at least one example")
     columns = min(columns, len(examples))
     rows = [examples[start : start + columns] for start in range(0, len(examples), columns)]
-    asked = [[_wrapped(example.question) for example in row] for row in rows]
+    asked = [[wrapped(example.question, PICTURE) for example in row] for row in rows]
     # Within a row the answers stand on one line, below its longest question.
     heads = [max(map(len, row)) for row in asked]
     tails = [1 + max(len(example.predictions) for example in row) for row in rows]
-    heights = [PICTURE + 0.1 + (h + t) * _LINE + _ROW_GAP for h, t in zip(heads, tails, strict=True)]
+    heights = [PICTURE + 0.1 + (h + t) * LINE + _ROW_GAP for h, t in zip(heads, tails, strict=True)]
     foot = 0.26 if note else 0.0
     width, height = columns * COLUMN_WIDTH + _EDGE, sum(heights) + _EDGE - _ROW_GAP + 0.1 + foot
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -147,7 +147,7 @@ def example_panel(examples: Sequence[Example], path: Path, *, columns: int = COL
             _words(figure, example, question, left, top - PICTURE - 0.1, head)
         top -= tall
     if note:
-        _say(figure, _EDGE, 0.1 + 0.14, note, NOTE)
+        say(figure, _EDGE, 0.1 + 0.14, note, NOTE)
     figure.savefig(path, metadata={"Software": "umecache"})
 
 
@@ -160,7 +160,7 @@ def _picture(figure: Figure, path: Path | None, box: tuple[float, float, float, 
     pixels = _pixels(path)
     if pixels is None:
         axes.set_facecolor("#F2F2F2")
-        axes.text(0.5, 0.5, "no image", ha="center", va="center", color=_FAINT, fontsize=9, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no image", ha="center", va="center", color=FAINT, fontsize=9, transform=axes.transAxes)
     else:
         # The whole picture in its own proportions, on a square ground.
         axes.imshow(pixels, aspect="equal", interpolation="bilinear")
@@ -186,60 +186,15 @@ def _pixels(path: Path | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]
 def _words(figure: Figure, example: Example, question: list[str], left: float, top: float, head: int) -> None:
     """Question, true answer and predictions under a picture; `left` and `top` in inches, `head` lines of question."""
     for number, line in enumerate(question):
-        _say(figure, left, top - number * _LINE, line, QUESTION)
-    top -= head * _LINE
+        say(figure, left, top - number * LINE, line, QUESTION)
+    top -= head * LINE
     answers = left + _METHOD_WIDTH
-    _say(figure, left, top, "answer", METHOD)
-    _say(figure, answers, top, _cut(example.truth, TRUTH), TRUTH)
+    say(figure, left, top, "answer", METHOD)
+    say(figure, answers, top, cut(example.truth, TRUTH, _ANSWER), TRUTH)
     for prediction in example.predictions:
-        top -= _LINE
-        _say(figure, left, top, _cut(prediction.method, METHOD, _METHOD_WIDTH - 0.05), METHOD)
+        top -= LINE
+        say(figure, left, top, cut(prediction.method, METHOD, _METHOD_WIDTH - 0.05), METHOD)
         style = RIGHT if prediction.right else WRONG
-        said = _say(figure, answers, top, _cut(prediction.answer, style), style)
+        said = say(figure, answers, top, cut(prediction.answer, style, _ANSWER), style)
         if not prediction.right:
-            _strike(figure, said)
-
-
-def _say(figure: Figure, left: float, top: float, words: str, style: Mapping[str, Any]) -> Text:
-    wide, high = figure.get_size_inches()
-    # Answers are data: a dollar sign must not start mathematics.
-    return figure.text(left / wide, top / high, words, va="top", ha="left", parse_math=False, **style)
-
-
-def _strike(figure: Figure, said: Text) -> None:
-    """A line through a text, as long as it is drawn."""
-    box = said.get_window_extent().transformed(figure.transFigure.inverted())
-    y = box.y0 + 0.46 * (box.y1 - box.y0)  # through the small letters
-    figure.add_artist(Line2D([box.x0 - 0.002, box.x1 + 0.002], [y, y], color=WRONG["color"], linewidth=1.3))
-
-
-def _inches(words: str, style: Mapping[str, Any]) -> float:
-    """How wide a text is drawn."""
-    font = FontProperties(size=style["fontsize"], weight=style.get("weight", "normal"))
-    shape = TextPath((0, 0), words, prop=font, usetex=False)
-    return float(shape.get_extents().x1) / 72 if words.strip() else 0.0
-
-
-def _wrapped(question: str) -> list[str]:
-    """The question in lines as wide as a picture, at most three."""
-    lines = [""]
-    for word in question.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _inches(longer, QUESTION) > PICTURE:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    if len(lines) > _MAX_LINES:
-        lines[_MAX_LINES - 1 :] = [" ".join(lines[_MAX_LINES - 1 :])]
-    return [_cut(line, QUESTION, PICTURE) for line in lines] if question.strip() else [""]
-
-
-def _cut(words: str, style: Mapping[str, Any], room: float = PICTURE - _METHOD_WIDTH) -> str:
-    """The text in one line of at most `room` inches."""
-    plain = " ".join(words.split()) or "(nothing)"
-    if _inches(plain, style) <= room:
-        return plain
-    kept = plain
-    while kept and _inches(kept + "...", style) > room:
-        kept = kept[:-1].rstrip()
-    return kept + "..."
+            strike(figure, said)

@@ -21,7 +21,14 @@ _BYTES = 4  # of a float32
 
 def sections(document: Mapping[str, Any]) -> list[Table]:
     """All tables that the document has the numbers for, in the order of the report."""
-    tables = [accuracy(document), differences(document), cost(document), by_type(document), same_answers(document)]
+    tables = [
+        accuracy(document),
+        differences(document),
+        cost(document),
+        unlikeness(document),
+        by_type(document),
+        same_answers(document),
+    ]
     return [table for table in tables if table is not None]
 
 
@@ -136,6 +143,32 @@ def counted(document: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
         return None
     options = row.get("method_args") or {}
     return figures(method, dims, tokens, width=document["asked"]["width"], **options)
+
+
+def unlikeness(document: Mapping[str, Any]) -> Table | None:
+    """How unlike the modalities' tokens are, before and after each method's joint stage (`heterogeneity.py`)."""
+    found = document.get("heterogeneity") or {}
+    if not found.get("rows"):
+        return None
+    shown = (("gap", "gap", 2), ("cka", "CKA", 2), ("probe", "probe (%)", 1), ("rank", "effective rank", 1),
+             ("spread", "spread", 2))  # fmt: skip
+    rows: list[dict[str, Cell]] = []
+    for row, told in zip(document["rows"], found["rows"], strict=True):
+        fields: dict[str, Cell] = {"row": told["row"], "mean": row["mean"]}
+        for key, name, digits in shown:
+            values = [(told[stage] or {}).get(key) for stage in ("before", "after")]
+            fields |= {f"{key}_before": values[0], f"{key}_after": values[1]}
+            said = [f"{value:.{digits}f}" for value in values if value is not None]
+            fields[name] = " → ".join(said) if values[0] is not None else None
+        rows.append(fields)
+    columns = (Column("row", words=True), Column("accuracy", "{mean:.2f}"), *(Column(name) for _, name, _ in shown))
+    note = (
+        f"Tokens of {found['questions']:,} questions, mean over seeds: as projected, → behind the joint stage (methods "
+        "that meet as pooled vectors, in pairs or in latents have none). Gap: between the modalities' mean tokens, "
+        "over their spread. CKA: 0 unrelated, 1 alike. Probe: how often a linear one tells the modalities apart; 50 is "
+        "chance. Effective rank of all tokens and their spread over the length of their mean: small ones are collapse."
+    )
+    return Table("tokens", "How unlike the modalities are", columns, rows, note, _controls(document))
 
 
 def by_type(document: Mapping[str, Any]) -> Table | None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "umecache.cli.compare:compare",
     "report": "umecache.cli.report:report",
     "predict": "umecache.cli.predict:predict",
+    "explain": "umecache.cli.explain:explain",
     "score": "umecache.cli.score:score",
     "store": "umecache.cli.store:app",
     "models": "umecache.cli.models:models",

@@ -14,6 +14,7 @@ def report(
     baseline: Annotated[str | None, typer.Option(help="Differences are taken to this method.")] = None,
     data: Annotated[str | None, typer.Option(help="Where its data are now. Default: where they were.")] = None,
     rounds: Annotated[int, typer.Option(help="Of the bootstrap.", min=100)] = 2000,
+    tokens: Annotated[int, typer.Option(help="Questions whose tokens are measured; 0: none.", min=0)] = 512,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Write the report of a finished comparison: HTML, Markdown, LaTeX, tables, figures.
@@ -29,7 +30,7 @@ def report(
 
     from umecache.analysis.page import write_all
 
-    document = write_all(Path(comparison), data=data, baseline=baseline, rounds=rounds)
+    document = write_all(Path(comparison), data=data, baseline=baseline, rounds=rounds, tokens_of=tokens)
     emit(document, json=json, words=lambda: say_report(document))
 
 

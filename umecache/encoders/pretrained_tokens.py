@@ -98,6 +98,23 @@ class PretrainedTokenizer:
                 rows = self._tokenizer(list(texts), add_special_tokens=True, **cut)["input_ids"]
         return [np.array(row or [self._empty_id], dtype=np.int64) for row in rows]
 
+    def pieces(self, text: str) -> list[str]:
+        """What each token stands for in the text; special tokens by their own names."""
+        [ids] = self([text])
+        named = [str(name) for name in self._tokenizer.convert_ids_to_tokens(ids.tolist())]
+        spans = self._fast.encode(text, add_special_tokens=True).offsets if self._fast is not None else []
+        if len(spans) != len(named):
+            spans = [(0, 0)] * len(named)
+        found = []
+        for name, (first, end) in zip(named, spans, strict=True):
+            bare = name.removeprefix("##").strip(
+                "\u2581\u0120"
+            )  # the marks of WordPiece, SentencePiece, byte-level BPE
+            # Byte-level names of other letters than ASCII are unreadable: what they stand for is in the text.
+            readable = not bare or bare.lower() in text.lower()
+            found.append((bare if readable else text[first:end].strip()) or name)
+        return found
+
     def _probe(self) -> tuple[int, tuple[tuple[int, ...], int, tuple[int, ...]] | None]:
         """How many special tokens there are, and the segment ids of a text, learnt from one short text."""
         with quiet_transformers():

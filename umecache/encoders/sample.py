@@ -120,9 +120,9 @@ class SampleWords(WordVocab):
         facts = json.dumps({"kind": "words without punctuation", "words": self.words})
         self.sha256 = hashlib.sha256(facts.encode()).hexdigest()
 
-    def __call__(self, texts: Sequence[str]) -> list[Prepared]:
-        """Word ids [T] int64 of each text."""
-        return super().__call__([re.sub(r"[^\w\s]", " ", text) for text in texts])
+    def pieces(self, text: str) -> list[str]:
+        """The words, punctuation left out."""
+        return super().pieces(re.sub(r"[^\w\s]", " ", text))
 
 
 class SampleText(TextEncoder):

@@ -39,6 +39,9 @@ class Tokenizer(Protocol):
     def __call__(self, texts: Sequence[str]) -> list[Prepared]:
         """Token ids [T] int64 of each text, T >= 1. Safe to call from threads."""
 
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text in words, one for each of its ids: for people to read, not to be joined again."""
+
 
 def as_text(item: str | bytes) -> str:
     """The item as a string that can be tokenized.
@@ -124,11 +127,16 @@ class HashedWords:
         """Token ids [T] int64 of each text, start and end mark included."""
         return [self._encode(text) for text in texts]
 
-    def _encode(self, text: str) -> Prepared:
+    def pieces(self, text: str) -> list[str]:
+        """The words between the two marks."""
+        return ["[start]", *self._words(text), "[end]"]
+
+    def _words(self, text: str) -> list[str]:
         words = split_words(text)
-        if self.max_length is not None:
-            words = words[: self.max_length - 2]
-        return np.array([self.start_id, *map(self._id, words), self.end_id], dtype=np.int64)
+        return words if self.max_length is None else words[: self.max_length - 2]
+
+    def _encode(self, text: str) -> Prepared:
+        return np.array([self.start_id, *map(self._id, self._words(text)), self.end_id], dtype=np.int64)
 
     def _id(self, word: str) -> int:
         number = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
@@ -166,9 +174,12 @@ class WordVocab:
         """Token ids [T] int64 of each text."""
         return [self._encode(text) for text in texts]
 
+    def pieces(self, text: str) -> list[str]:
+        """The words, unknown ones too."""
+        return split_words(text)[: self.max_length] or [""]
+
     def _encode(self, text: str) -> Prepared:
-        words = split_words(text)[: self.max_length] or [""]
-        return np.array([self._ids.get(word, self.UNKNOWN) for word in words], dtype=np.int64)
+        return np.array([self._ids.get(word, self.UNKNOWN) for word in self.pieces(text)], dtype=np.int64)
 
 
 def token_facts(tokenizer: Tokenizer, max_length: int | None) -> Mapping[str, int | str | None]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import CrossModalAttention, TokenProjection, check_sizes, join, masked_mean
+from umecache.fusion.layers import CrossModalAttention, TokenProjection, check_sizes, join, masked_mean, split
 
 
 class Attention(Fusion):
@@ -49,3 +49,14 @@ class Attention(Fusion):
         x_BND, mask_BN, _ = join(self.project(features))
         f_BD: Tensor = self.dropout(masked_mean(self.attend(x_BND, mask_BN), mask_BN))
         return f_BD
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """Attention that each token received."""
+        x_BND, mask_BN, counts = join(self.project(features))
+        return split(self.attend.weights(x_BND, mask_BN), self.project.modalities, counts)
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Z, by modality."""
+        x_BND, mask_BN, counts = join(self.project(features))
+        z = split(self.attend(x_BND, mask_BN), self.project.modalities, counts)
+        return {name: (z_BTD, features[name][1]) for name, z_BTD in z.items()}

@@ -104,3 +104,7 @@ class BAN(Fusion):
         question, image = a_BTV.sum(2) / 2, a_BTV.sum(1) / 2
         sides = (question, image) if self.guide == 0 else (image, question)
         return dict(zip(self.project.modalities, sides, strict=True))
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """The same: BAN's attention lies on pairs."""
+        return self.token_weights(features)

@@ -64,3 +64,14 @@ class Fusion(nn.Module, ABC):
         """How much each token counted, modality -> [B, T], where a method has such weights (they sum to 1 over all
         tokens of a sample, and are 0 at padded ones); None where it has none. No gradient."""
         return None
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor] | None:
+        """How much of the method's attention fell on each token, averaged over layers, heads and those who attend:
+        modality -> [B, T], summing to 1 over all tokens of a sample, 0 at padded ones; None where nothing attends. No
+        gradient."""
+        return None
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]] | None:
+        """Each modality's own tokens behind the stage in which modalities see one another, of one width: modality ->
+        (tokens [B, T, K], mask [B, T]); None where they meet as pooled vectors or inside other tokens (latents)."""
+        return None

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.errors import UsageError
-from umecache.fusion.layers import check_number
+from umecache.fusion.layers import check_number, received
 
 
 class MultiHead(nn.Module):
@@ -36,6 +36,15 @@ class MultiHead(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
+
+    @torch.no_grad()
+    def weights(self, x_BTK: Tensor, seen_BNK: Tensor, mask_BN: Tensor, asking_BT: Tensor) -> Tensor:
+        """How much attention each token of `seen` gets from the real tokens of x, [B, N]; sums to 1."""
+        q, k = (
+            map_(tokens).view(*tokens.shape[:2], self.heads, self.size).transpose(1, 2)
+            for map_, tokens in ((self.query, x_BTK), (self.key, seen_BNK))
+        )
+        return received(q @ k.mT * self.size**-0.5, asking_BT, mask_BN)
 
     def forward(self, x_BTK: Tensor, seen_BNK: Tensor, mask_BN: Tensor) -> Tensor:
         """[B, T, K]: each token of x looks at the real tokens of `seen`."""
@@ -101,3 +110,8 @@ class PreNorm(nn.Module):
         z_BTK = z_BTK + self.dropout(self.attend(normed_BTK, seen_BNK, mask_BN))
         out_BTK: Tensor = z_BTK + self.dropout(self.feed(self.norm_feed(z_BTK)))
         return out_BTK
+
+    def weights(self, z_BTK: Tensor, mask_BN: Tensor, seen_BNK: Tensor, asking_BT: Tensor) -> Tensor:
+        """How much attention each of the other tokens gets, [B, N]; with `cross` only."""
+        assert self.norm_seen is not None
+        return self.attend.weights(self.norm_attend(z_BTK), self.norm_seen(seen_BNK), mask_BN, asking_BT)

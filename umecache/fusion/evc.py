@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layers import CrossModalAttention, TokenProjection, check_choice, check_sizes, join
+from umecache.fusion.layers import CrossModalAttention, TokenProjection, check_choice, check_sizes, join, split
 from umecache.fusion.pairs import ACTIVATIONS, PAIRS, pair_pool
 
 
@@ -78,6 +78,17 @@ class EVC(Fusion):
         x_BND, mask_BN, counts = join(self.project(features))
         groups = [number for number, count in enumerate(counts) for _ in range(count)]
         return self.combine(self.attend(x_BND, mask_BN)), mask_BN, groups
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """Attention that each token received, before the pairs are made."""
+        x_BND, mask_BN, counts = join(self.project(features))
+        return split(self.attend.weights(x_BND, mask_BN), self.project.modalities, counts)
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Z, by modality: what pairs are made of."""
+        x_BND, mask_BN, counts = join(self.project(features))
+        z = split(self.attend(x_BND, mask_BN), self.project.modalities, counts)
+        return {name: (z_BTD, features[name][1]) for name, z_BTD in z.items()}
 
     def forward(self, features: Features) -> Tensor:
         abc, mask_BN, groups = self.tokens(features)

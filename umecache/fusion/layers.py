@@ -158,6 +158,23 @@ class TokenProjection(nn.Module):
         return read_tokens(features, name, next(self.maps.parameters()).dtype, self.normed)
 
 
+def split(joined: Tensor, names: Sequence[str], counts: Sequence[int]) -> dict[str, Tensor]:
+    """What `join` put together, [B, N] or [B, N, K], apart again by modality."""
+    return dict(zip(names, torch.split(joined, list(counts), dim=1), strict=True))
+
+
+def received(logits_BHTN: Tensor, asking_BT: Tensor, mask_BN: Tensor) -> Tensor:
+    """How much attention each token gets, [B, N]: softmax over real tokens, then the mean over heads and real askers.
+
+    Args:
+        logits_BHTN: query times key, scaled.
+        asking_BT: which queries are real.
+        mask_BN: which tokens attended to are.
+    """
+    a_BTN = masked_softmax(logits_BHTN, mask_BN[:, None, None].expand_as(logits_BHTN)).mean(1)
+    return masked_mean(a_BTN, asking_BT)
+
+
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """concat_m along the sequence: x [B, N, K], mask [B, N], and the number of (padded) tokens of each modality."""
     x_BNK = torch.cat([tokens for tokens, _ in parts], dim=1)
@@ -189,16 +206,21 @@ class CrossModalAttention(nn.Module):
         self.norm = nn.LayerNorm(width) if residual else None
         self.dropout = nn.Dropout(dropout if residual else 0.0)
 
+    def _heads(self, y_BND: Tensor) -> Tensor:
+        """[B, H, N, D/H]."""
+        return y_BND.view(*y_BND.shape[:2], self.heads, y_BND.shape[2] // self.heads).transpose(1, 2)
+
+    @torch.no_grad()
+    def weights(self, x_BND: Tensor, mask_BN: Tensor) -> Tensor:
+        """How much attention each token gets from all of them, [B, N]; sums to 1."""
+        q, k = self._heads(self.query(x_BND)), self._heads(self.key(x_BND))
+        return received(q @ k.mT * q.shape[-1] ** -0.5, mask_BN, mask_BN)
+
     def forward(self, x_BND: Tensor, mask_BN: Tensor) -> Tensor:
         """[B, N, D]; padded tokens are zero."""
-        width = x_BND.shape[2]
-
-        def split(y_BND: Tensor) -> Tensor:
-            return y_BND.view(*y_BND.shape[:2], self.heads, width // self.heads).transpose(1, 2)  # [B, H, N, D/H]
-
         # A record without any real token would ask softmax for 0/0: let it see its zeros; they are masked below.
         keys_BN = mask_BN | ~mask_BN.any(1, keepdim=True)
-        q, k, v = split(self.query(x_BND)), split(self.key(x_BND)), split(self.value(x_BND))
+        q, k, v = (self._heads(map_(x_BND)) for map_ in (self.query, self.key, self.value))
         z_BHNE = F.scaled_dot_product_attention(q, k, v, attn_mask=keys_BN[:, None, None, :])
         z_BND = z_BHNE.transpose(1, 2).flatten(2)
         if self.norm is not None:

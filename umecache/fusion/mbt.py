@@ -67,7 +67,8 @@ class MBT(Fusion):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Features) -> Tensor:
+    def streams(self, features: Features) -> list[Tensor]:
+        """[CLS_m; tokens] of each modality behind all layers, [B, 1 + T, K], in the order of `dims`."""
         parts = self.project(features)
         batch, shared = parts[0][0].shape[0], len(self.bottleneck_SK)
         b_BSK = self.bottleneck_SK.expand(batch, -1, -1)
@@ -81,6 +82,14 @@ class MBT(Fusion):
             ]
             z = [both[:, :-shared] for both in out]
             b_BSK = torch.stack([both[:, -shared:] for both in out]).mean(0)
-        cls_BMK = torch.stack([z_BTK[:, 0] for z_BTK in z], 1)
+        return z
+
+    def forward(self, features: Features) -> Tensor:
+        cls_BMK = torch.stack([z_BTK[:, 0] for z_BTK in self.streams(features)], 1)
         f_BK: Tensor = self.dropout(self.norm(cls_BMK).mean(1))
         return f_BK
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Tokens behind all layers, without CLS."""
+        named = zip(self.project.modalities, self.streams(features), strict=True)
+        return {name: (z_BTK[:, 1:], features[name][1]) for name, z_BTK in named}

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
@@ -56,8 +57,12 @@ class Reduce(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1, bias=False))
         self.out = nn.Linear(width, width)
 
+    def weights(self, x_BTK: Tensor, mask_BT: Tensor) -> Tensor:
+        """a, [B, T]."""
+        return masked_softmax(self.score(x_BTK).squeeze(-1), mask_BT)
+
     def forward(self, x_BTK: Tensor, mask_BT: Tensor) -> Tensor:
-        a_BT = masked_softmax(self.score(x_BTK).squeeze(-1), mask_BT)
+        a_BT = self.weights(x_BTK, mask_BT)
         out_BK: Tensor = self.out((a_BT[:, None] @ x_BTK).squeeze(1))
         return out_BK
 
@@ -100,16 +105,36 @@ class MCAN(Fusion):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Features) -> Tensor:
+    def streams(self, features: Features) -> list[tuple[Tensor, Tensor]]:
+        """Each modality's tokens behind its stack, and their mask, in the order of `dims`."""
         parts = self.project(features)
         x_BTK, x_mask_BT = parts[self.guide]
         for unit in cast(nn.ModuleList, self.stacks[self.guide]):
             x_BTK = unit(x_BTK, x_mask_BT)
-        total_BK = self.reduce[self.guide](x_BTK, x_mask_BT)
+        out = []
         for number, (y_BTK, y_mask_BT) in enumerate(parts):
-            if number != self.guide:
+            if number == self.guide:
+                y_BTK = x_BTK
+            else:
                 for unit in cast(nn.ModuleList, self.stacks[number]):
                     y_BTK = unit(y_BTK, y_mask_BT, x_BTK, x_mask_BT)
-                total_BK = total_BK + self.reduce[number](y_BTK, y_mask_BT)
-        f_BK: Tensor = self.dropout(self.norm(total_BK))
+            out.append((y_BTK, y_mask_BT))
+        return out
+
+    def forward(self, features: Features) -> Tensor:
+        streams = self.streams(features)
+        reduced = [reduce(*stream) for reduce, stream in zip(self.reduce, streams, strict=True)]
+        f_BK: Tensor = self.dropout(self.norm(torch.stack(reduced).sum(0)))
         return f_BK
+
+    @torch.no_grad()
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """The weights a of each modality's reduction, divided by the number of modalities that have a token."""
+        streams = self.streams(features)
+        a = [cast(Reduce, reduce).weights(*stream) for reduce, stream in zip(self.reduce, streams, strict=True)]
+        some_B1 = torch.stack([mask_BT.any(1, keepdim=True) for _, mask_BT in streams]).sum(0).clamp(min=1)
+        return {name: a_BT / some_B1 for name, a_BT in zip(self.project.modalities, a, strict=True)}
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Tokens behind the stacks. The question's have seen no image: MCAN guides one way only."""
+        return dict(zip(self.project.modalities, self.streams(features), strict=True))

@@ -76,7 +76,8 @@ class ViLBERT(Fusion):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Features) -> Tensor:
+    def streams(self, features: Features) -> list[tuple[Tensor, Tensor]]:
+        """Each modality's tokens behind all layers, and their mask, in the order of `dims`."""
         parts = self.project(features)
         z, masks = [tokens for tokens, _ in parts], [mask for _, mask in parts]
         for number, layer in enumerate(self.layers):
@@ -84,9 +85,16 @@ class ViLBERT(Fusion):
             if number % 2 == 0:
                 seen = _others(z), _others(masks)
             z = [block(*each) for block, *each in zip(cast(nn.ModuleList, layer), z, *seen, strict=True)]
-        means = [masked_mean(z_BTK, mask_BT) for z_BTK, mask_BT in zip(z, masks, strict=True)]
+        return list(zip(z, masks, strict=True))
+
+    def forward(self, features: Features) -> Tensor:
+        means = [masked_mean(z_BTK, mask_BT) for z_BTK, mask_BT in self.streams(features)]
         f_BK: Tensor = self.dropout(multiply(means))
         return f_BK
+
+    def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        """Z of each stream."""
+        return dict(zip(self.project.modalities, self.streams(features), strict=True))
 
 
 def _others(parts: list[Tensor]) -> list[Tensor]:
