@@ -7,7 +7,7 @@
     umecache store diff A B
     umecache store convert A B --format hdf5
 
-push, pull and card are in sharing.py, gc in gc.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
+push, pull and card are in sharing.py, gc in gc.py, import in importing.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from umecache.cli import gc as collecting
-from umecache.cli import sharing
+from umecache.cli import importing, sharing
 from umecache.cli.finding import StoreArgument, find_store, size_words
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
@@ -34,6 +34,7 @@ app.command()(sharing.push)
 app.command()(sharing.pull)
 app.command()(sharing.card)
 app.command()(collecting.gc)
+app.command(name="import")(importing.import_)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
