@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from umecache.home import data_home, dataset_stores, home, runs_home, stores_home
+from umecache.home import data_home, dataset_stores, find_data, home, homes, runs_home, stores_home, stores_homes
 
 
 def test_the_variable_moves_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -26,3 +27,23 @@ def test_the_default_and_the_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_limited_stores_are_kept_apart() -> None:
     assert dataset_stores("vqa", None) == stores_home() / "vqa"
     assert dataset_stores("vqa", 100) != dataset_stores("vqa", None)
+
+
+def test_several_homes_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, lab = tmp_path / "own", tmp_path / "lab"
+    (lab / "data/daquar").mkdir(parents=True)
+    monkeypatch.setenv("UMECACHE_HOME", f"{own}::{lab}:{own}")
+    assert homes() == (own, lab)
+    assert stores_homes() == (own / "stores", lab / "stores")
+    assert home() == own  # it can be made
+    assert find_data("daquar") == lab / "data/daquar"
+    assert find_data("vqa") == own / "data/vqa"
+    assert dataset_stores("vqa", 5, below=lab / "stores") == lab / "stores/vqa-first5"
+
+
+def test_writing_goes_to_the_first_that_may_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UMECACHE_HOME", f"/proc/nowhere:{tmp_path / 'mine'}")
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith("/proc"))
+    assert home() == tmp_path / "mine"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert home() == Path("/proc/nowhere")  # whoever writes there will say why it can't be

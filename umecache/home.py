@@ -1,4 +1,9 @@
-"""Where things live when no path is said: `UMECACHE_HOME`, by default `~/.cache/umecache`."""
+"""Where things live when no path is said: `UMECACHE_HOME`, by default `~/.cache/umecache`.
+
+    UMECACHE_HOME=~/ume:/lab/ume      # several homes, in order: one's own disk, then the lab's share
+
+Reading looks through all of them, the first that has it wins; writing goes to the first that may be written.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,23 @@ import os
 from pathlib import Path
 
 
+def homes() -> tuple[Path, ...]:
+    """Every home in its order; none is created here."""
+    named = [Path(part).expanduser() for part in os.environ.get("UMECACHE_HOME", "").split(os.pathsep) if part]
+    return tuple(dict.fromkeys(named)) or (Path.home() / ".cache" / "umecache",)
+
+
 def home() -> Path:
-    """The folder that holds `data/`, `stores/` and `runs/`; not created here."""
-    return Path(os.environ.get("UMECACHE_HOME") or Path.home() / ".cache" / "umecache").expanduser()
+    """The home for writing, which holds `data/`, `stores/` and `runs/`: the first that may be written, or made."""
+    every = homes()
+    return next((each for each in every if _writable(each)), every[0])
+
+
+def _writable(folder: Path) -> bool:
+    at = folder.absolute()
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    return at.is_dir() and os.access(at, os.W_OK | os.X_OK)
 
 
 def data_home() -> Path:
@@ -21,11 +40,25 @@ def stores_home() -> Path:
     return home() / "stores"
 
 
+def stores_homes() -> tuple[Path, ...]:
+    """Where stores are looked for."""
+    return tuple(each / "stores" for each in homes())
+
+
 def runs_home() -> Path:
     """Trained fusion runs."""
     return home() / "runs"
 
 
-def dataset_stores(dataset: str, limit: int | None = None) -> Path:
-    """The stores of one data set; those of its first `limit` questions are kept apart from those of the whole."""
-    return stores_home() / (dataset if limit is None else f"{dataset}-first{limit}")
+def find_data(name: str) -> Path:
+    """The data folder of that name in the first home that has it; else where it would be."""
+    return next((each / "data" / name for each in homes() if (each / "data" / name).exists()), data_home() / name)
+
+
+def dataset_stores(dataset: str, limit: int | None = None, *, below: Path | None = None) -> Path:
+    """The stores of one data set; those of its first `limit` questions are kept apart from those of the whole.
+
+    Args:
+        below: one of `stores_homes`; None: the one for writing.
+    """
+    return (below or stores_home()) / (dataset if limit is None else f"{dataset}-first{limit}")

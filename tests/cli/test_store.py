@@ -194,3 +194,27 @@ def test_the_command_line_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert all(name in done.stdout for name in ("ls", "info", "verify", "repair", "diff", "convert"))
+
+
+def test_ls_of_several_homes(
+    path: Path, private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fingerprint = write(tmp_path / "lab/stores/vqa/other/val", TOY)["fingerprint"]
+    run_folder = tmp_path / "lab/runs/vqa/run-1"
+    run_folder.mkdir(parents=True)
+    (run_folder / "run.json").write_text(json.dumps({"stores": {"val": {"fingerprint": fingerprint}}}))
+    writer = begin(path.parent / "train", TOY)
+    shard = writer.take(0)
+    assert shard is not None
+    monkeypatch.setenv("UMECACHE_HOME", f"{private_home}:{tmp_path / 'lab'}")
+    found = document(capsys, "ls")
+    assert found["folders"] == [str(private_home / "stores"), str(tmp_path / "lab/stores")]
+    begun, done, theirs = found["stores"]
+    assert (begun["home"], theirs["home"]) == (found["folders"][0], found["folders"][1])
+    assert done["runs"] == theirs["runs"] == [str(run_folder)]  # a store is what it holds, wherever it lies
+    assert len(begun["workers"]) == 1
+    text = words(capsys, "ls")
+    for part in (f"{tmp_path / 'lab/stores'}:", "vqa/other/val  24", "new today", "used by 1 run", "being written by"):
+        assert part in text
+    assert words(capsys, "info", "vqa/other").startswith("path")
+    shard.discard()

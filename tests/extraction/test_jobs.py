@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,29 @@ def test_stores_of_one_plan_share_a_pass(
     paths = [target.writer.path for each in passes for target in each.targets]
     assert len({Path(path).parent for path in paths}) == 3, "each layer is a store of its own"
     assert ("layers last,-2" in passes[0].label) and passes[0].item == ("images" if "image" in name else "questions")
+
+
+def test_a_store_of_another_member_is_used_where_it_holds_just_this(
+    make_data: MakeData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.stores.toy import tree
+    from umecache.extraction.extract import extract
+
+    data = str(make_data({f"{n}.jpg": photo(seed=n) for n in range(2)}))
+    config = ExtractConfig(
+        models=(ModelRequest(name="sample-image"),), data=data, splits=("train",), device="cpu", workers=1
+    )
+    monkeypatch.setenv("UMECACHE_HOME", str(tmp_path / "lab"))
+    (made,) = extract(config)
+    Path(made.path).parent.rename(Path(made.path).parent.with_name("a-name-of-their-own"))
+    theirs = Path(made.path).parent.with_name("a-name-of-their-own") / "train"
+    before = tree(theirs)
+    monkeypatch.setenv("UMECACHE_HOME", f"{tmp_path / 'own'}:{tmp_path / 'lab'}")
+    (found,) = extract(config)
+    assert (Path(found.path), found.encoded, found.fingerprint) == (theirs, 0, made.fingerprint)
+    assert tree(theirs) == before
+    assert not (tmp_path / "own").exists()
+    (said,) = extract(replace(config, store=tmp_path / "here"))  # a place that is said is meant
+    assert said.encoded
+    (other,) = extract(replace(config, format="hdf5"))
+    assert Path(other.path).is_relative_to(tmp_path / "own")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import os
+import pwd
+
 import numpy as np
 import pytest
 import zarr
 
 from tests.stores.toy import FACTS, Toy, begin, fill, tree, write
 from umecache.stores import StoreError, StoreMissing, open_writer
-from umecache.stores.catalog import diff, find_stores, info
+from umecache.stores.catalog import diff, find_complete, find_stores, info, owner, workers
 
 
 @pytest.fixture
@@ -115,3 +118,36 @@ def test_values_that_differ_although_the_facts_agree(tmp_path: Path, toy: Toy) -
     found = diff(tmp_path / "a", tmp_path / "b")
     assert found.same
     assert found.lines == ("values: 1 of 17 records in common hold other bytes",)
+
+
+def test_found_by_what_it_is(tmp_path: Path) -> None:
+    toy = Toy.make()
+    wanted = write(tmp_path / "own/a/val", toy, format="hdf5")["fingerprint"]
+    write(tmp_path / "lab/another name", toy)
+    write(tmp_path / "lab/packed", toy, compression="zstd")
+    write(tmp_path / "lab/other", Toy.make(seed=3))
+    begin(tmp_path / "lab/begun", toy)
+    (tmp_path / "lab/broken").mkdir()
+    (tmp_path / "lab/broken/manifest.json").write_text("{")
+    (tmp_path / "lab/broken/CHECKSUMS").write_text("")
+    roots = [tmp_path / "own", tmp_path / "lab", tmp_path / "nowhere"]
+    assert list(find_complete(roots, wanted)) == [tmp_path / "own/a/val", tmp_path / "lab/another name"]
+    assert list(find_complete(roots, wanted, format="zarr")) == [tmp_path / "lab/another name"]
+
+
+def test_whose_it_is_and_who_is_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = begin(tmp_path / "s", Toy.make())
+    assert workers(tmp_path / "s") == []
+    shard = writer.take(0)
+    assert shard is not None
+    (worker,) = workers(tmp_path / "s")
+    assert worker["pid"] == os.getpid()
+    assert info(tmp_path / "s")["workers"] == [worker]
+    shard.discard()
+    assert info(tmp_path / "s")["owner"] == pwd.getpwuid(os.getuid()).pw_name
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert owner(tmp_path) == str(os.getuid())

@@ -188,3 +188,18 @@ def test_a_lost_folder_is_no_claim(folder: Path) -> None:
     claims.release(claim)
     with pytest.raises(FileNotFoundError):
         claims.acquire("000000")
+
+
+def test_who_is_alive_by_one_look(folder: Path) -> None:
+    claims = Claims(folder)
+    claim = claims.acquire("000000")
+    assert claim is not None
+    assert [each["pid"] for each in Claims(folder).live()] == [os.getpid()]
+    gone = {"host": this_host(), "pid": os.getpid(), "started": "another process of that number"}
+    (folder / "000001.0").write_text(json.dumps(gone))
+    (folder / "000002.0").write_text(json.dumps({"host": "elsewhere|boot|ns", "pid": 7}))
+    assert {each["host"] for each in Claims(folder).live()} >= {"elsewhere"}
+    assert len(Claims(folder).live()) == 2
+    os.utime(folder / "000002.0", (1, 1))  # no heartbeat for years
+    assert len(Claims(folder).live()) == 1
+    claims.release(claim)

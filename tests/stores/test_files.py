@@ -26,6 +26,8 @@ from umecache.stores.files import (
     size_of,
     walk,
     write_all,
+    share,
+    write_synced,
 )
 
 
@@ -160,3 +162,38 @@ def test_walking_sees_all_but_the_work_folder(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("b")
     assert list(walk(tmp_path)) == [".hidden", "a", "b/c", "link"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_what_lies_in_a_group_s_folder_is_the_group_s(tmp_path: Path, umask: int) -> None:
+    shared, private = tmp_path / "lab", tmp_path / "own"
+    shared.mkdir()
+    private.mkdir(mode=0o755)
+    shared.chmod(0o2775)
+    before = os.umask(umask)
+    try:
+        for root in (shared, private):
+            make_dirs(root / "a/b")
+            write_synced(root / "a/b/f", b"")
+    finally:
+        os.umask(before)
+    for path, wanted in (("a", 0o2070), ("a/b", 0o2070), ("a/b/f", 0o060)):
+        assert (shared / path).stat().st_mode & 0o2070 == wanted
+    assert not (private / "a/b/f").stat().st_mode & 0o020 or umask == 0o002
+
+
+def test_another_group_is_given_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_text("")
+    (tmp_path / "f").chmod(0o600)
+    tmp_path.chmod(0o775)
+    real = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        values = list(found)
+        values[5] += path.name == "f"  # its maker's own group
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    share(tmp_path / "f")
+    assert real(tmp_path / "f").st_mode & 0o777 == 0o600

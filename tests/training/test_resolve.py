@@ -321,3 +321,21 @@ def test_layers_of_two_encoders_are_not_mixed(world: Any, private_home: Path, ki
         find(world, text=f"{stores / 'bert-00000000'},{stores / 'roberta-44444444'}")
     with pytest.raises(StoreMismatch, match="does not hold layer -2"):
         find(world, text=f"{stores / 'roberta-44444444'}@-2")
+
+
+def test_homes_are_looked_through_in_order(
+    world: Any, private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = tmp_path / "lab"
+    theirs = at_home(world, lab)
+    monkeypatch.setenv("UMECACHE_HOME", f"{private_home}:{lab}")
+    text, image = find(world)
+    assert text.paths["train"] == theirs / "bert-00000000/train"
+    own = private_home / "stores/world/bert-00000000"
+    shutil.copytree(world.text / "train", own / "train")
+    (own / "val/.writing").mkdir(parents=True)  # being written; the lab's is whole
+    text, image = find(world, text="bert")
+    assert text.paths == {"train": own / "train", "val": theirs / "bert-00000000/val"}
+    assert image.paths["val"] == theirs / "vit-00000000/val"
+    with pytest.raises(StoreMissing, match=f"Looked in {private_home}.*, {lab}"):
+        find(world, text="roberta")

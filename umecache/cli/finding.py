@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from umecache.errors import UsageError
-from umecache.home import stores_home
+from umecache.home import stores_homes
 
 StoreArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="A store's folder, or its path below UMECACHE_HOME/stores.")
@@ -39,17 +39,11 @@ def find_folder(ref: str) -> Path:
     Raises:
         UsageError: there is none.
     """
-    for path in (Path(ref).expanduser(), stores_home() / ref):
+    for path in (Path(ref).expanduser(), *(below / ref for below in stores_homes())):
         if path.exists():
             return path
-    raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {stores_home()}.", next="umecache store ls")
-
-
-def new_folder(ref: str) -> Path:
-    """Where a new store goes: a path as it is; a name such as vqa-v2/vit/val lies below the stores' home."""
-    path = Path(ref).expanduser()
-    plain = not path.is_absolute() and not ref.startswith((".", "~")) and not path.exists() and not path.parent.exists()
-    return stores_home() / ref if plain else path
+    looked = " or ".join(map(str, stores_homes()))
+    raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {looked}.", next="umecache store ls")
 
 
 def size_words(size: float | None) -> str:

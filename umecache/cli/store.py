@@ -7,22 +7,24 @@
     umecache store diff A B
     umecache store convert A B --format hdf5
 
-push, pull and card are in sharing.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
+push, pull and card are in sharing.py, gc in gc.py, import in importing.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from umecache.cli import sharing
+from umecache.cli import gc as collecting
+from umecache.cli import importing, sharing
 from umecache.cli.finding import StoreArgument, find_store, size_words
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
-from umecache.home import stores_home
+from umecache.home import homes, stores_homes
 
 if TYPE_CHECKING:
     from umecache.stores.verify import Verification
@@ -31,6 +33,8 @@ app = typer.Typer(help="List, check, repair, compare, convert and share feature 
 app.command()(sharing.push)
 app.command()(sharing.pull)
 app.command()(sharing.card)
+app.command()(collecting.gc)
+app.command(name="import")(importing.import_)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -40,32 +44,44 @@ SHOWN_IDS = 10  # of a damaged shard, in words; --json names them all
 @app.command()
 def ls(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to look; by default UMECACHE_HOME/stores.", show_default=False)
+        Path | None, typer.Argument(help="Where to look; by default UMECACHE_HOME/stores, every home.", show_default=False)
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the stores of a folder, finished and unfinished.
+    """List stores, finished and unfinished, with size, age, owner and who uses them.
 
     Example:
 
         umecache store ls /data/stores
     """
+    from umecache.sharing.usage import runs_by_fingerprint
     from umecache.stores.catalog import find_stores, info
     from umecache.stores.errors import StoreError
 
-    root = folder or stores_home()
+    roots = stores_homes() if folder is None else (folder,)
     if folder is not None and not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.", next="umecache store ls lists UMECACHE_HOME/stores.")
     rows: list[dict[str, Any]] = []
-    for path in find_stores(root):
+    runs = runs_by_fingerprint(home / "runs" for home in homes())
+    for home, path in ((root, path) for root in roots for path in find_stores(root)):
         try:
-            rows.append(info(path))
+            facts = info(path)
+            used = [str(run) for run in runs.get(facts.get("fingerprint") or "", ())]
+            rows.append({**facts, "home": str(home), "runs": used})
         except StoreError as error:
             # One broken store must not hide the others.
             rows.append(
-                {"path": str(path), "complete": False, "bytes": None, "records": None, "error": error.as_json()}
+                {
+                    "path": str(path),
+                    "home": str(home),
+                    "complete": False,
+                    "bytes": None,
+                    "records": None,
+                    "error": error.as_json(),
+                }
             )
-    emit({"folder": str(root), "stores": rows}, json=json, words=lambda: _list_words(root, rows))
+    document = {"folder": str(roots[0]), "folders": [str(root) for root in roots], "stores": rows}
+    emit(document, json=json, words=lambda: _list_words(roots, rows))
 
 
 @app.command()
@@ -289,16 +305,34 @@ def _state(facts: Mapping[str, Any]) -> str:
     return f"not complete: {facts.get('shards_done', '?')} of {facts.get('shards', '?')} shards"
 
 
-def _list_words(root: Path, rows: list[dict[str, Any]]) -> None:
+def _list_words(roots: Sequence[Path], rows: list[dict[str, Any]]) -> None:
     if not rows:
-        typer.echo(f"No stores below {root}. Next: umecache extract --model bert")
-        return
-    for facts in rows:
-        path = Path(facts["path"])
-        name = path.relative_to(root) if path.is_relative_to(root) and path != root else path
-        size = f"{_count(facts['records'])} records, {size_words(facts['bytes'])}"
-        kind = " ".join(str(facts.get(key) or "") for key in ("format", "dtype")).strip()
-        typer.echo(f"{name}  {size}, {kind + ', ' if kind else ''}{_state(facts)}")
+        typer.echo(f"No stores below {', '.join(map(str, roots))}. Next: umecache extract --model bert")
+    for root in roots:
+        mine = [facts for facts in rows if facts["home"] == str(root)]
+        if len(roots) > 1 and mine:
+            typer.echo(f"{root}:")
+        for facts in mine:
+            path = Path(facts["path"])
+            name = path.relative_to(root) if path.is_relative_to(root) and path != root else path
+            size = f"{_count(facts['records'])} records, {size_words(facts['bytes'])}"
+            kind = " ".join(str(facts.get(key) or "") for key in ("format", "dtype")).strip()
+            typer.echo(f"{name}  {size}, {kind + ', ' if kind else ''}{_state(facts)}{_standing(facts)}")
+
+
+def _standing(facts: Mapping[str, Any]) -> str:
+    """Age, owner and users of a store."""
+    parts = []
+    if facts.get("created"):
+        days = (datetime.now(UTC) - datetime.fromisoformat(facts["created"])).days
+        parts.append("new today" if days < 1 else f"{days} day{'s' * (days > 1)} old")
+    if facts.get("owner"):
+        parts.append(f"of {facts['owner']}")
+    if facts.get("workers"):
+        parts.append("being written by " + ", ".join(f"{w['host']}:{w['pid']}" for w in facts["workers"][:3]))
+    if facts.get("runs"):
+        parts.append(f"used by {len(facts['runs'])} run{'s' * (len(facts['runs']) > 1)}")
+    return "".join(f", {part}" for part in parts)
 
 
 def _info_words(facts: Mapping[str, Any]) -> None:

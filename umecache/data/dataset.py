@@ -23,7 +23,7 @@ from umecache.data.items import ListedImages, read_items
 from umecache.data.layout import SplitFiles, find_splits, read_toml
 from umecache.data.records import is_id, kind_of, read_records
 from umecache.errors import DataError, UnknownName, UsageError
-from umecache.home import data_home
+from umecache.home import data_home, find_data
 from umecache.reporting import Reporter
 
 DEFAULT = "vqa-v2"
@@ -148,9 +148,9 @@ def open_dataset(ref: str | Path | None) -> Dataset:
     Raises:
         DataError: there is no such folder, or it holds no data set.
     """
-    path = data_home() / DEFAULT if ref is None else Path(ref).expanduser()
+    path = find_data(DEFAULT) if ref is None else Path(ref).expanduser()
     if isinstance(ref, str) and not path.exists() and path.name == ref:
-        path = data_home() / ref
+        path = find_data(ref)
     path = path.absolute()
     if path.is_file() and path.suffix == ".toml":
         name, files = read_toml(path)

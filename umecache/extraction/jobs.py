@@ -20,8 +20,10 @@ from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.inputs import Inputs, image_inputs, question_inputs
 from umecache.extraction.sizing import batch_size
 from umecache.extraction.tuning import store_origin
-from umecache.home import dataset_stores
+from umecache.home import dataset_stores, stores_homes
 from umecache.stores import Writer, open_writer, recipe8
+from umecache.stores.catalog import find_complete
+from umecache.stores.fingerprint import digest_array, fingerprint
 
 SHARD_BYTES = 64 << 20  # what a process that dies may lose: about half a minute of a large encoder on one GPU
 TOKENIZE = 4096  # texts that are tokenized at a time
@@ -89,7 +91,7 @@ def plan_split(
     for view in views:
         lengths = plan_lengths(view, inputs, prepared)
         recipe = store_recipe(config, view)
-        path = store_folder(config, model, dataset, recipe) / split.name
+        path = elsewhere(config, recipe, dataset, inputs) or store_folder(config, model, dataset, recipe) / split.name
         writer = open_writer(
             path,
             manifest={
@@ -131,6 +133,15 @@ def store_folder(config: ExtractConfig, model: ModelRequest, dataset: Dataset, r
         return config.store
     short = re.sub(r"[^\w.-]+", "--", Path(model.name).name if Path(model.name).is_dir() else model.name).strip("-")
     return dataset_stores(dataset.name, config.limit) / f"{short}-{recipe8(recipe)}"
+
+
+def elsewhere(config: ExtractConfig, recipe: dict[str, Json], dataset: Dataset, inputs: Inputs) -> Path | None:
+    """A complete store of just these features in any home, the lab's share say, whatever it is called."""
+    if config.store is not None:
+        return None
+    wanted = fingerprint(recipe, inputs.ids, digest_array(inputs.digests))
+    roots = [dataset_stores(dataset.name, config.limit, below=below) for below in stores_homes()]
+    return next(find_complete(roots, wanted, format=config.format), None)
 
 
 def prepare_texts(encoder: Encoder, inputs: Inputs) -> tuple[dict[int, Prepared], dict[int, str]]:

@@ -22,7 +22,7 @@ from umecache.reporting import Task
 from umecache.sharing.remotes import RETRY, Remote, RemoteFailed
 from umecache.stores.commit import telling
 from umecache.stores.errors import StoreDamaged
-from umecache.stores.files import MAX_JSON, WORK, fsync_dir, inside, make_dirs, size_of
+from umecache.stores.files import MAX_JSON, WORK, fsync_dir, inside, make_dirs, share, size_of
 
 JOBS = 8  # objects under way at once
 TRIES = 4  # in a row without a new byte
@@ -138,6 +138,7 @@ def _receive(remote: Remote, wanted: Wanted, part: Path, progress: Progress) -> 
     with telling(part, wanted.name, [KEPT]):
         # Never through a link that somebody else put there.
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        share(part)
     with os.fdopen(fd, "r+b") as file:
         if os.fstat(fd).st_size > wanted.limit:
             file.truncate(0)

@@ -6,13 +6,15 @@ diff(a, b).lines
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pwd
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from umecache.stores.claims import Claims
 from umecache.stores.commit import CHECKSUMS, Work
 from umecache.stores.errors import StoreDamaged, StoreError
 from umecache.stores.files import WORK, size_of, walk
@@ -42,6 +44,37 @@ def find_stores(root: str | Path) -> Iterator[Path]:
     yield from look(Path(root), DEPTH)
 
 
+def find_complete(roots: Iterable[Path], fingerprint: str, *, format: str | None = None) -> Iterator[Path]:
+    """Complete, mapped stores of exactly these features, wherever they lie below `roots` and whoever made them.
+
+    Args:
+        format: "zarr" or "hdf5"; None: either.
+    """
+    for root in roots:
+        for path in find_stores(root):
+            try:
+                facts = read_manifest(path) if (path / CHECKSUMS).is_file() else None
+            except StoreError:  # a damaged one is nobody's
+                continue
+            if facts and facts["fingerprint"] == fingerprint and not facts["compression"]:
+                if format in (None, facts["format"]):
+                    yield path
+
+
+def owner(path: Path) -> str:
+    """The user who made a store: their name, or number where this machine doesn't know it."""
+    status = path.stat()
+    try:
+        return pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        return str(status.st_uid)
+
+
+def workers(path: Path) -> list[dict[str, Any]]:
+    """Host and process of everybody who may be writing an unfinished store."""
+    return Claims(path / WORK / "claims").live()
+
+
 def info(path: str | Path) -> dict[str, Any]:
     """The manifest's facts with `path`, `complete`, `bytes` on disk and `created`; of an unfinished store, its plan's.
 
@@ -59,6 +92,8 @@ def info(path: str | Path) -> dict[str, Any]:
         return {
             "path": str(root),
             "complete": False,
+            "owner": owner(root),
+            "workers": workers(root),
             "shards_done": found[0],
             "shards": found[1],
             "bytes": _bytes(root),
@@ -73,13 +108,14 @@ def info(path: str | Path) -> dict[str, Any]:
         return {
             "path": str(root),
             "complete": (root / CHECKSUMS).is_file(),
+            "owner": owner(root),
             "bytes": _bytes(root),
             "created": created(root),
             **read_manifest(root),
         }
     store = open_store(root)  # a foreign store
     facts = {**store.manifest, "tokens": int(store.lengths.sum()), "foreign": True}
-    return {"path": str(root), "complete": True, "bytes": _bytes(root), **facts}
+    return {"path": str(root), "complete": True, "owner": owner(root), "bytes": _bytes(root), **facts}
 
 
 def _bytes(root: Path) -> int:

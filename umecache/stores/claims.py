@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from umecache.stores.files import share
+
 EXPIRY = 120.0
 """Seconds without a heartbeat after which another host's claim is stale."""
 
@@ -130,6 +132,7 @@ class Claims:
         except FileExistsError:
             return None
         try:
+            share(path)  # others must be able to read who holds it
             os.write(fd, json.dumps(owner).encode())
         finally:
             os.close(fd)
@@ -140,6 +143,27 @@ class Claims:
                 self._stop = threading.Event()
                 threading.Thread(target=self._heartbeat, args=(self._stop,), daemon=True, name="claims").start()
         return claim
+
+    def live(self, grace: float = 3600.0) -> list[dict[str, Any]]:
+        """Owners that may be at work, by one look from outside.
+
+        Args:
+            grace: seconds since another host's last heartbeat after which it is taken for gone; long, since clocks
+                of two machines may differ.
+        """
+        found = []
+        for path in self.current().values():
+            owner = self._owner(path)
+            if owner.get("host") == self._host and isinstance(owner.get("pid"), int):
+                alive = process_start(owner["pid"]) == owner.get("started")
+            else:
+                try:
+                    alive = abs(time.time() - path.stat().st_mtime) < grace
+                except FileNotFoundError:
+                    continue
+            if alive:
+                found.append({"host": str(owner.get("host", "?")).partition("|")[0], "pid": owner.get("pid")})
+        return found
 
     def mine(self, claim: Claim) -> bool:
         """Whether a claim is still the newest of its name and ours."""

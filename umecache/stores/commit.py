@@ -33,6 +33,7 @@ from umecache.stores.files import (
     read_json,
     replace_file,
     sha256_file,
+    share,
     write_synced,
 )
 from umecache.stores.receipts import FileFact, Receipt, files_present, parse_receipt, read_receipt, receipt_name
@@ -149,6 +150,7 @@ class Work:
         for name, temporary in files.items():
             final = self.path / name
             make_dirs(final.parent)
+            share(temporary, final.parent)
             temporary.replace(final)
             folders.add(final.parent)
         for folder in sorted(folders):

@@ -9,6 +9,7 @@ Everything here is POSIX and works on NFS: no locks, only O_EXCL, rename and fsy
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -80,10 +81,28 @@ def fsync_dir(folder: Path) -> None:
         os.close(fd)
 
 
+def share(path: Path, parent: Path | None = None) -> None:
+    """Let the group use a new file or folder as it may use its `parent`, whatever the umask.
+
+    Only where both belong to one group, as below a folder with the setgid bit: elsewhere a new file belongs to its
+    maker's own group, to whom nobody opened anything.
+    """
+    above, own = (path.parent if parent is None else parent).stat(), path.stat()
+    if not above.st_mode & stat.S_IWGRP or above.st_gid != own.st_gid:
+        return
+    wanted = own.st_mode | stat.S_IRGRP | stat.S_IWGRP
+    if stat.S_ISDIR(own.st_mode):
+        wanted |= stat.S_IXGRP | (above.st_mode & stat.S_ISGID)
+    if wanted != own.st_mode:
+        with contextlib.suppress(OSError):  # a share that knows no modes, or somebody else's file
+            path.chmod(stat.S_IMODE(wanted))
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Create `path` with `data` and fsync it; the name itself is not yet durable."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        share(path)
         write_all(fd, data, 0)
         os.fsync(fd)
     finally:
@@ -96,6 +115,7 @@ def make_dirs(folder: Path) -> None:
         return
     make_dirs(folder.parent)
     folder.mkdir(exist_ok=True)
+    share(folder)
     fsync_dir(folder.parent)
 
 

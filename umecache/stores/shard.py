@@ -23,6 +23,7 @@ from umecache.stores.claims import Claim, Claims
 from umecache.stores.commit import Work, is_sealed, telling
 from umecache.stores.dtypes import Stored, encode
 from umecache.stores.errors import StoreError, StoreWriteFailed
+from umecache.stores.files import share
 from umecache.stores.formats import Format, ShardShape
 from umecache.stores.plan import Plan
 from umecache.stores.receipts import Failure, Receipt, crc32c
@@ -92,6 +93,7 @@ class ShardWriter:
             for left in job.work.tmp.glob(f"{self.index:06d}-*"):  # of an owner that is gone
                 shutil.rmtree(left, ignore_errors=True)
             self._folder.mkdir()
+            share(self._folder)  # whoever takes over clears it away
             shape = ShardShape(
                 k=self.index,
                 rows=int(plan.used[self.index]),

@@ -26,9 +26,10 @@ from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
 from umecache.extraction.reload import declaration
 from umecache.fusion.layer_mix import modality_of
-from umecache.home import dataset_stores
+from umecache.home import dataset_stores, stores_homes
 from umecache.stores import Store, diff_facts, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
+from umecache.stores.reader import progress
 from umecache.training.layers import is_layer, same_but_layers, spread, stored_layer
 from umecache.training.targets import Index
 
@@ -133,7 +134,7 @@ def _open(
 ) -> Source:
     folder = _folder(name, ref, dataset, splits, limit, layer)
     names = [split.name for split in splits]
-    inside = {split: folder / split for split in names if (folder / split).exists()}
+    inside = {split: found for split in names if (found := _split_folder(folder, split)) is not None}
     paths = {split: inside.get(split, folder if not inside else folder / split) for split in names}
     stores: dict[Path, Store] = {}
     for split, path in paths.items():
@@ -159,6 +160,15 @@ def _open(
     return Source(name, str(first.manifest.get("model") or folder.name), by_image, opened, paths)
 
 
+def _split_folder(folder: Path, split: str) -> Path | None:
+    """A split's store: in the folder, or in the folder of that name in another home (val may be the lab's)."""
+    below = next((each for each in stores_homes() if folder.is_relative_to(each)), None)
+    others = [] if below is None else [each / folder.relative_to(below) for each in stores_homes() if each != below]
+    there = [each / split for each in (folder, *others) if (each / split).exists()]
+    finished = (each for each in there if progress(each) is None)
+    return next(finished, there[0] if there else None)
+
+
 def _folder(
     name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None, layer: str | None
 ) -> Path:
@@ -176,10 +186,10 @@ def _folder(
 def _by_name(
     name: str, ref: str | None, dataset: Dataset, splits: Sequence[Split], limit: int | None, layer: str | None
 ) -> Path:
-    """The one folder under UMECACHE_HOME that `ref` (None: anything) can mean."""
-    homes = [dataset_stores(dataset.name, limit)]
-    if limit is not None:
-        homes.append(dataset_stores(dataset.name))  # the whole set's stores hold the first questions too
+    """The one folder under UMECACHE_HOME that `ref` (None: anything) can mean, of the first home that has one."""
+    homes = [dataset_stores(dataset.name, limit, below=below) for below in stores_homes()]
+    if limit is not None:  # the whole set's stores hold the first questions too
+        homes += [dataset_stores(dataset.name, below=below) for below in stores_homes()]
     broken: list[UmecacheError] = []
     for home in homes:
         found: dict[Path, str] = {}
@@ -218,7 +228,7 @@ def _by_name(
         raise broken[0]
     raise StoreMissing(
         f"{dataset.name} has no {name} store{f' of {ref}' if ref else ''}{f', layer {layer}' if layer else ''}.",
-        why=f"Looked in {homes[0]}.",
+        why=f"Looked in {', '.join(map(str, homes[: len(stores_homes())]))}.",
         next=_extract(name, dataset, model=ref) + (f" --layers {layer}" if layer else ""),
     )
 
@@ -271,7 +281,8 @@ def check_inputs(source: Source, split: Split) -> None:
 def _other_inputs(source: Source, split: Split) -> Index:
     """Ids whose input is not what was encoded under them: all texts are compared, and a few image files."""
     store = source.stores[split.name]
-    if store.digests is None or store.manifest.get("modality") not in ("text", "image"):
+    imported = (store.manifest.get("recipe") or {}).get("imported")  # its digests are of the features themselves
+    if store.digests is None or imported or store.manifest.get("modality") not in ("text", "image"):
         return np.empty(0, np.int64)
     digests: dict[int, bytes] = {}
     if not source.by_image:
