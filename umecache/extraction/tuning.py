@@ -10,15 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
+from umecache.data.sounds import wav_bytes
 from umecache.encoders.base import Encoder, Json, Prepared
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig
 from umecache.stores import begun_facts
 
-BATCH_SIZES = {("cpu", "text"): 64, ("cpu", "image"): 16, ("cuda", "text"): 256, ("cuda", "image"): 64}
+BATCH_SIZES = {
+    ("cpu", "text"): 64,
+    ("cpu", "image"): 16,
+    ("cpu", "audio"): 4,
+    ("cuda", "text"): 256,
+    ("cuda", "image"): 64,
+    ("cuda", "audio"): 16,  # the first convolution of 30 s has 49 million outputs
+}
 
 
 def batch_size(config: ExtractConfig, encoder: Encoder, device: torch.device, store: Path | None = None) -> int:
@@ -46,8 +55,8 @@ def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
         encoder.module.to(memory_format=torch.channels_last)
         facts["memory_format"] = "channels_last"
     if config.compile:
-        # Texts come in every length: one graph for all of them instead of one each.
-        encoder.module.compile(dynamic=True if encoder.modality == "text" else None)
+        # Texts and sounds come in every length: one graph for all of them instead of one each.
+        encoder.module.compile(dynamic=None if encoder.modality == "image" else True)
         facts["compiled"] = True
         try:
             device = next(encoder.module.parameters()).device
@@ -67,6 +76,8 @@ def example(encoder: Encoder) -> Prepared:
     """A made-up input, for a first run."""
     if encoder.modality == "text":
         return encoder.prepare("what is it?")
+    if encoder.modality == "audio":
+        return encoder.prepare(wav_bytes(np.zeros(16_000, np.float32), 16_000))
     data = io.BytesIO()
     Image.new("RGB", (640, 480), (90, 120, 150)).save(data, "PNG")
     return encoder.prepare(data.getvalue())
