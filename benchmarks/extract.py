@@ -48,7 +48,7 @@ from umecache.errors import UnreadableInput
 from umecache.extraction import extract as stage_one
 from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.inputs import by_length
-from umecache.extraction.tuning import BATCH_SIZES
+from umecache.extraction.sizing import BATCH_SIZES
 
 SMALL = {"image": "timm:vit_tiny_patch16_224", "text": "minilm"}
 

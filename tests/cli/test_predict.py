@@ -66,3 +66,16 @@ def test_mistakes_are_one_line_and_status_2(
 def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(str(tmp_path), "--question", "what is this?") == 2
     assert "not a run folder" in capsys.readouterr().err
+
+
+def test_a_whole_split_into_a_results_file(
+    sample_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results.json"
+    assert predict(str(sample_run.path), "--split", "val", "--seed", "1", "--out", str(out), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert read_results(out) == read_results(sample_run.path / "seed-1" / "results_val.json")
+    assert document["questions"] == len(read_results(out)) and document["results"] == str(out)
+    assert predict(str(sample_run.path), "--split", "val", "--out", str(out)) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert predict(str(sample_run.path), "--split", "val", "--question", "why?") == 2

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.encoders.broken_images import photo
 from tests.extraction.conftest import MakeData
@@ -17,11 +16,8 @@ from umecache.encoders.base import Prepared
 from umecache.encoders.registry import load_encoder
 from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
-from umecache.extraction.devices import Place
 from umecache.extraction.inputs import FileFacts, Inputs, content_digest
 from umecache.extraction.jobs import plan_lengths, plan_split, prepare_texts
-
-PLACE = Place(torch.device("cpu"))
 
 
 class Strict(Letters):
@@ -82,18 +78,11 @@ def test_stores_of_one_plan_share_a_pass(
     config = ExtractConfig(models=(model,), data=str(dataset.folder))
     views = [encoder.at(layer) for layer in layers]
     split = dataset.split("train", annotations=False)
-    arguments: Any = (
-        config,
-        model,
-        views,
-        {},
-        dataset,
-        split,
-        {"image": [FileFacts("0" * 63 + str(n)) for n in range(3)]},
-        PLACE,
-    )
+    facts = {"image": [FileFacts("0" * 63 + str(n)) for n in range(3)]}
+    arguments: Any = (config, model, views, {}, dataset, split, facts, 7)
     passes = plan_split(*arguments)
     assert [len(each.targets) for each in passes] == expected
+    assert {each.size for each in passes} == {7}
     paths = [target.writer.path for each in passes for target in each.targets]
     assert len({Path(path).parent for path in paths}) == 3, "each layer is a store of its own"
     assert ("layers last,-2" in passes[0].label) and passes[0].item == ("images" if "image" in name else "questions")

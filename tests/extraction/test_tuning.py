@@ -1,8 +1,7 @@
-"""Batch sizes, memory format, compilation."""
+"""Memory format, compilation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,7 @@ from umecache.encoders.base import Encoder
 from umecache.encoders.registry import load_encoder
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig, ModelRequest
-from umecache.extraction.tuning import BATCH_SIZES, batch_size, example, store_origin, tune
-from umecache.stores import open_writer
-
-CPU = torch.device("cpu")
+from umecache.extraction.tuning import example, tune
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +21,6 @@ def image() -> Encoder:
 
 def _config(**changes: Any) -> ExtractConfig:
     return ExtractConfig(models=(ModelRequest(name="sample-image"),), **changes)
-
-
-def test_the_batch_size_is_what_is_asked_then_what_was_begun_then_by_device(image: Encoder, tmp_path: Path) -> None:
-    facts = {"recipe": {}, "origin": store_origin(image, {}, {}, 5)}
-    open_writer(tmp_path / "s", manifest=facts, ids=[1], digests=["0" * 64], lengths=[1], dim=4)
-    assert batch_size(_config(batch_size=3), image, CPU, tmp_path / "s") == 3
-    assert batch_size(_config(), image, CPU, tmp_path / "s") == 5
-    assert batch_size(_config(), image, CPU, tmp_path / "none") == BATCH_SIZES["cpu", "image"]
-    assert batch_size(_config(), image, torch.device("cuda")) == BATCH_SIZES["cuda", "image"]
 
 
 def test_channels_last_changes_the_layout_not_the_values(image: Encoder) -> None:

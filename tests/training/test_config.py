@@ -52,6 +52,7 @@ def test_other_seeds_are_refused(text: str) -> None:
         ("min_count", 0),
         ("threads", 0),
         ("order_seed", -1),
+        ("window", 0),
         ("seeds", ()),
         ("seeds", (1, 1)),
         ("seeds", (-1,)),

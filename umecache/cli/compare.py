@@ -24,10 +24,14 @@ def compare(
         list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    stack_seeds: Annotated[
+        bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
+    ] = False,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
     ] = False,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
+    window: Annotated[int | None, typer.Option(help="Images of a window. Default: 1024.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
     lr: Annotated[str | None, typer.Option(help="Rate, several (a row each), or auto: each method its own. Default: 1e-3.")] = None,
@@ -65,6 +69,9 @@ def compare(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb. Default: none.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder. Default: a new one under UMECACHE_HOME/runs.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the comparison in --out.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Train only the heads that the comparison in --out lacks; replace it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """Train many fusion methods and seeds in one pass over the stores; one table.
@@ -96,8 +103,10 @@ def compare(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,
+            "window": window,
             "order_seed": order_seed,
             "epochs": epochs,
             "schedule": schedule,
@@ -125,6 +134,7 @@ def compare(
             "tracker": tracker,
             "out": out,
             "overwrite": overwrite,
+            "update": update or None,
         },
     )
     if baseline is not None and baseline not in config.methods:

@@ -25,10 +25,14 @@ def fuse(
     eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
     method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    stack_seeds: Annotated[
+        bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
+    ] = False,
     shuffle_images: Annotated[
         bool, typer.Option("--shuffle-images", help="A negative control: every question sees another one's image.")
     ] = False,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
+    window: Annotated[int | None, typer.Option(help="Images of a window. Default: 1024.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
     lr: Annotated[str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")] = None,
@@ -89,8 +93,10 @@ def fuse(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,
+            "window": window,
             "order_seed": order_seed,
             "epochs": epochs,
             "schedule": schedule,

@@ -1,6 +1,7 @@
-"""`umecache predict`: a trained head answers questions about an image file.
+"""`umecache predict`: a trained head answers questions about an image file, or a whole split from its stores.
 
 umecache predict runs/daquar/ume-20260101-120000 --image kitchen.jpg --question "what is on the table?"
+umecache predict runs/vqa-v2/ume-20260101-120000 --split test-dev
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ def predict(
     audio: Annotated[Path | None, typer.Option(help="Sound file, for a head that reads sounds: WAV, FLAC.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which head, where the run has several. Default: its first.")] = None,
     top: Annotated[int, typer.Option(help="Answers to show for each question.")] = 5,
+    split: Annotated[
+        str | None, typer.Option(help="Answer every question of this split from its stores, into a results file.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Of the split. Default: the run's data.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="NAME=STORE of the split, where it does not lie beside the run's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results file. Default: results_SPLIT.json in the run.")] = None,
     weights: Annotated[
         list[str] | None, typer.Option(help="MODEL=PATH, where an encoder's weights are not found; repeatable.")
     ] = None,
@@ -41,9 +50,17 @@ def predict(
 
     The encoders' weights, tokenizer and preprocessing are compared with what the stores were made with; anything else
     is refused. An image is encoded once, however many questions are asked about it.
+
+    With --split no encoder is needed: `umecache predict RUN --split test-dev` writes what the challenge server takes,
+    every question of the split once.
     """
     if top < 1:
         raise UsageError(f"--top {top}: give a whole number from 1.")
+    if split is not None:
+        if question or image:
+            raise UsageError("--split answers the split's own questions.", next="leave out --question and --image")
+        _answer_split(run, split, seed=seed, data=data, features=features, out=out, devices=devices, json=json)
+        return
     from umecache.extraction.devices import parse_devices
     from umecache.training.answering import Answerer
     from umecache.training.config import parse_pairs
@@ -56,6 +73,41 @@ def predict(
     guesses = answerer.ask(question or (), image, audio=audio, top=top)
     document = _document(answerer, question or [None], image, audio, guesses)
     emit(document, json=json, words=lambda: _say(document))
+
+
+def _answer_split(
+    folder: Path,
+    split: str,
+    *,
+    seed: int | None,
+    data: str | None,
+    features: list[str] | None,
+    out: Path | None,
+    devices: str,
+    json: bool,
+) -> None:
+    from umecache.data.results import write_results
+    from umecache.extraction.devices import parse_devices
+    from umecache.training.config import parse_pairs
+    from umecache.training.runs import load_run
+    from umecache.training.splits import answer_split
+
+    stores = parse_pairs("--features", features or ())
+    run = load_run(folder, seed=seed, device=parse_devices(devices)[0])
+    found = answer_split(run, split, data=data, stores=stores, reporter=reporter(json))
+    file = out or run.path / f"results_{split}.json"
+    write_results(file, found.by_question, found.split)
+    overall = None if found.scores is None else found.scores.overall
+    document = {
+        "run": str(run.path),
+        "method": run.facts["method"],
+        "split": split,
+        "questions": len(found.by_question),
+        "accuracy": overall,
+        "results": str(file),
+    }
+    scored = "" if overall is None else f", accuracy {overall:.2f}"
+    emit(document, json=json, words=lambda: typer.echo(f"{len(found.by_question):,} answers{scored}: {file}"))
 
 
 def _document(

@@ -7,7 +7,7 @@
     umecache store diff A B
     umecache store convert A B --format hdf5
 
-A store is named by its folder, or by its path below UMECACHE_HOME/stores.
+push, pull and card are in sharing.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import sharing
+from umecache.cli.finding import StoreArgument, find_store, size_words
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
 from umecache.home import stores_home
@@ -25,12 +27,12 @@ from umecache.home import stores_home
 if TYPE_CHECKING:
     from umecache.stores.verify import Verification
 
-app = typer.Typer(help="List, check, repair, compare and convert feature stores.", no_args_is_help=True)
+app = typer.Typer(help="List, check, repair, compare, convert and share feature stores.", no_args_is_help=True)
+app.command()(sharing.push)
+app.command()(sharing.pull)
+app.command()(sharing.card)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-StoreArgument = Annotated[
-    str, typer.Argument(metavar="STORE", help="A store's folder, or its path below UMECACHE_HOME/stores.")
-]
 
 SHOWN_IDS = 10  # of a damaged shard, in words; --json names them all
 
@@ -76,7 +78,7 @@ def info(store: StoreArgument, json: Json = False) -> None:
     """
     from umecache.stores.catalog import info as read_info
 
-    facts = read_info(_find(store))
+    facts = read_info(find_store(store))
     emit(facts, json=json, words=lambda: _info_words(facts))
 
 
@@ -102,7 +104,7 @@ def verify(
     from umecache.stores.verify import verify as check
 
     share = _share(sample) if sample is not None else 1.0 if seconds is not None else None
-    path = _find(store)
+    path = find_store(store)
     try:
         total = read_info(path)["bytes"] * (share or 1)
     except StoreDamaged:  # that is what verify is going to tell
@@ -145,7 +147,7 @@ def repair(
 
     Encoder and inputs are compared with the store's own facts before anything is changed.
     """
-    path = _find(store)
+    path = find_store(store)
     if reopen:
         _reopen(path, json=json)
         return
@@ -214,7 +216,7 @@ def diff(
     """
     from umecache.stores.catalog import diff as compare
 
-    paths = _find(a), _find(b)
+    paths = find_store(a), find_store(b)
     found = compare(*paths)
 
     def words() -> None:
@@ -250,37 +252,16 @@ def convert(
     from umecache.stores.catalog import info as read_info
     from umecache.stores.convert import convert as write
 
-    path = _find(store)
+    path = find_store(store)
     total = read_info(path).get("distinct")
     with reporter(json).task(f"convert {path.name}", total, "records") as task:
         facts = write(path, target, format=format, dtype=dtype, compression=compression, tick=task.advance)
 
     def words() -> None:
         how = "nothing is lost" if facts["lossless"] else f"values are now {facts['dtype']}: another recipe"
-        typer.echo(f"{facts['path']}: {facts['format']}, {facts['dtype']}, {_size(facts['bytes'])}; {how}")
+        typer.echo(f"{facts['path']}: {facts['format']}, {facts['dtype']}, {size_words(facts['bytes'])}; {how}")
 
     emit(facts, json=json, words=words)
-
-
-def _find(ref: str) -> Path:
-    """The store that the user means: a folder, a path below the stores' home, or the only store in either."""
-    from umecache.stores.catalog import find_stores
-
-    for path in (Path(ref).expanduser(), stores_home() / ref):
-        if not path.exists():
-            continue
-        if path.is_file() or any(
-            (path / name).exists() for name in ("manifest.json", "zarr.json", "index.h5", "CHECKSUMS")
-        ):
-            return path
-        inside = list(find_stores(path))
-        if len(inside) == 1:
-            return inside[0]
-        if inside:
-            named = ", ".join(str(found) for found in inside[:5])
-            raise UsageError(f"{path} holds {len(inside)} stores.", why=f"They are {named}.", next="Name one of them.")
-        return path
-    raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {stores_home()}.", next="umecache store ls")
 
 
 def _share(text: str) -> float:
@@ -293,16 +274,6 @@ def _share(text: str) -> float:
             f"--sample {text!r} is no share.", why="It is more than 0 and at most 100%.", next="--sample 5%"
         )
     return share
-
-
-def _size(size: float | None) -> str:
-    if size is None:
-        return "?"
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _count(value: Any) -> str:
@@ -325,7 +296,7 @@ def _list_words(root: Path, rows: list[dict[str, Any]]) -> None:
     for facts in rows:
         path = Path(facts["path"])
         name = path.relative_to(root) if path.is_relative_to(root) and path != root else path
-        size = f"{_count(facts['records'])} records, {_size(facts['bytes'])}"
+        size = f"{_count(facts['records'])} records, {size_words(facts['bytes'])}"
         kind = " ".join(str(facts.get(key) or "") for key in ("format", "dtype")).strip()
         typer.echo(f"{name}  {size}, {kind + ', ' if kind else ''}{_state(facts)}")
 
@@ -340,7 +311,7 @@ def _info_words(facts: Mapping[str, Any]) -> None:
         ("records", f"{_count(facts['records'])} ids, {_count(facts.get('distinct'))} stored"),
         ("tokens", f"{_count(facts.get('tokens'))} of width {facts.get('dim')}"),
         ("stored as", " ".join(str(facts[key]) for key in ("format", "dtype", "compression") if facts.get(key))),
-        ("size", _size(facts["bytes"])),
+        ("size", size_words(facts["bytes"])),
         ("created", facts.get("created")),
         ("fingerprint", facts.get("fingerprint")),
     ]

@@ -42,8 +42,9 @@ from umecache.extraction.inputs import (
     question_inputs,
 )
 from umecache.extraction.jobs import plan_lengths, prepare_texts, store_folder, store_recipe
+from umecache.extraction.sizing import usual_size
 from umecache.extraction.space import free_bytes
-from umecache.extraction.tuning import batch_size, tune
+from umecache.extraction.tuning import tune
 from umecache.reporting import Reporter, Silent
 from umecache.stores.dtypes import DTYPES, encode, row_bytes
 
@@ -149,7 +150,7 @@ def _estimate_model(
     views = load_views(model, encoder_context(model, dataset, config, reporter), place)
     encoder = views[0]
     tune(encoder, config)
-    size = batch_size(config, encoder, place.device)
+    size = usual_size(config, views, place.device)
     counted = [_count(encoder, split) for split in splits]
     probe = next((found for each in counted if (found := _probe(config, views, each, size, place)) is not None), None)
     if probe is None:

@@ -25,6 +25,7 @@ from umecache.extraction.inputs import FileFacts, cores, default_workers, look_a
 from umecache.extraction.jobs import Pass, plan_split, store_folder, store_recipe
 from umecache.extraction.retry import retry_store
 from umecache.extraction.shares import Shares
+from umecache.extraction.sizing import usual_size
 from umecache.extraction.space import check_space
 from umecache.extraction.tuning import tune
 from umecache.extraction.watch import Watch, watching
@@ -55,10 +56,11 @@ def extract(config: ExtractConfig, reporter: Reporter | None = None, place: Plac
         for model in config.models:
             views = load_views(model, encoder_context(model, dataset, config, reporter), place)
             tuned = tune(views[0], config)
+            usual = usual_size(config, views, place.device)
             passes = [
                 each
                 for split in loaded
-                for each in plan_split(config, model, views, tuned, dataset, split, outcomes[split.name], place)
+                for each in plan_split(config, model, views, tuned, dataset, split, outcomes[split.name], usual)
             ]
             check_space([t.writer for each in passes for t in each.targets], ignore=config.ignore_space)
             for each in passes:

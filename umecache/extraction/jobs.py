@@ -1,6 +1,6 @@
 """What one pass over an encoder will write, settled before the first input is encoded.
 
-    passes = plan_split(config, model, views, tuned, dataset, split, outcomes, place)
+    passes = plan_split(config, model, views, tuned, dataset, split, outcomes, usual)
     for each in passes: ...          # one pass per plan: nearly always one for all layers
 
 Tokens of every record are known here: texts are tokenized, equal ones once; images have a fixed number; those of sounds
@@ -19,9 +19,9 @@ from umecache.encoders.base import Encoder, Json, Prepared
 from umecache.encoders.hearing import SoundEncoder
 from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
-from umecache.extraction.devices import Place
 from umecache.extraction.inputs import WORDS, FileFacts, Inputs, inputs_of
-from umecache.extraction.tuning import batch_size, store_origin
+from umecache.extraction.sizing import batch_size
+from umecache.extraction.tuning import store_origin
 from umecache.home import dataset_stores
 from umecache.stores import Writer, open_writer, recipe8
 
@@ -75,12 +75,13 @@ def plan_split(
     dataset: Dataset,
     split: Split,
     outcomes: Mapping[str, Sequence[FileFacts]],
-    place: Place,
+    usual: int,
 ) -> list[Pass]:
     """Open the stores of one split, one per view, and put those together that one pass can fill.
 
     Args:
         outcomes: `look_at_files` of the split, for encoders of images or sounds.
+        usual: records of a batch, in stores that nobody has begun.
     """
     inputs = inputs_of(split, views[0].modality, outcomes.get(views[0].modality))
     prepared, failures = prepare_texts(views[0], inputs)
@@ -91,14 +92,13 @@ def plan_split(
         lengths = plan_lengths(view, inputs, prepared)
         recipe = store_recipe(config, view)
         path = store_folder(config, model, dataset, recipe) / split.name
-        size = batch_size(config, view, place.device, path)
         writer = open_writer(
             path,
             manifest={
                 "model": model.name,
                 "modality": view.modality,
                 "recipe": recipe,
-                "origin": store_origin(view, model.options.model_args, tuned, size),
+                "origin": store_origin(view, model.options.model_args, tuned, batch_size(config, usual, path)),
                 "dataset": {"name": dataset.name, "split": split.name, "limit": config.limit},
                 "grid": _grid(view),
             },
@@ -113,6 +113,7 @@ def plan_split(
             failures=inputs.failures,
             files=view.files,
         )
+        size = batch_size(config, usual, path)  # of whoever began the store, if several did at once
         # The same cut, the same batches: only then does a pass give each store what it would hold alone.
         key = (writer.plan.bounds.tobytes(), tuple(lengths[:1]), tuple(set(lengths)), view.dim, size)
         if key not in passes:

@@ -22,7 +22,8 @@ from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
 from umecache.extraction.inputs import Inputs, content_digest, default_workers, inputs_of
 from umecache.extraction.reload import declaration, reload_encoder
-from umecache.extraction.tuning import batch_size, tune
+from umecache.extraction.sizing import usual_size
+from umecache.extraction.tuning import tune
 from umecache.reporting import Reporter, Silent
 from umecache.stores import Store, open_writer
 from umecache.stores.commit import CHECKSUMS
@@ -117,7 +118,7 @@ def _machine(found: Repairable, data: str | None, weights: str | None, place: Pl
         found.arguments["lengths"].tolist(),
         prepared={},
         device=place.device,
-        batch_size=batch_size(config, encoder, place.device),
+        batch_size=usual_size(config, [encoder], place.device),
         precision=manifest["recipe"].get("precision", "float32"),
         dtype=found.store.dtype,
         workers=default_workers(place.device),

@@ -28,8 +28,9 @@ from umecache.extraction.devices import Place
 from umecache.extraction.encode import ShardEncoder, ShardSink
 from umecache.extraction.inputs import Inputs, content_digest, default_workers, inputs_of
 from umecache.extraction.jobs import SHARD_BYTES, store_recipe
+from umecache.extraction.sizing import batch_size, usual_size
 from umecache.extraction.space import check_space
-from umecache.extraction.tuning import batch_size, store_origin
+from umecache.extraction.tuning import store_origin
 from umecache.extraction.watch import Watch
 from umecache.stores import (
     ShardWriter,
@@ -80,7 +81,7 @@ def retry_store(
     if not readable:
         watch.say(f"{label}: {len(failed):,} inputs failed before, and none of them can be read now ({path})")
         return 0
-    size = batch_size(config, view, place.device, path)
+    size = batch_size(config, usual_size(config, [view], place.device), path)
     model_args = (store.manifest.get("origin") or {}).get("model_args") or {}
     facts = given({key: value for key, value in store.manifest.items() if key != "created"})
     writer = open_writer(

@@ -1,4 +1,4 @@
-"""How an encoder is run: batch size, memory format, compilation. None of it is in the recipe.
+"""How an encoder is run: memory format, compilation (sizing.py has the batch size). None of it is in the recipe.
 
 What is chosen is noted in the store's `origin`: it may move the last bits of a value, as another machine may.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,30 +17,6 @@ from umecache.data.sounds import wav_bytes
 from umecache.encoders.base import Encoder, Json, Prepared
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig
-from umecache.stores import begun_facts
-
-BATCH_SIZES = {
-    ("cpu", "text"): 64,
-    ("cpu", "image"): 16,
-    ("cpu", "audio"): 4,
-    ("cuda", "text"): 256,
-    ("cuda", "image"): 64,
-    ("cuda", "audio"): 16,  # the first convolution of 30 s has 49 million outputs
-}
-
-
-def batch_size(config: ExtractConfig, encoder: Encoder, device: torch.device, store: Path | None = None) -> int:
-    """Records of one batch: as asked; else as the store was begun with, so that a run that goes on elsewhere makes the
-    same batches; else by device and modality, from where it is halved when memory runs out.
-    """
-    if config.batch_size is not None:
-        return config.batch_size
-    begun = None if store is None else begun_facts(store)
-    origin = None if begun is None else begun.get("origin")
-    size = origin.get("batch_size") if isinstance(origin, Mapping) else None
-    if type(size) is int and size > 0:
-        return size
-    return BATCH_SIZES["cuda" if device.type == "cuda" else "cpu", encoder.modality]
 
 
 def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
@@ -75,9 +50,9 @@ def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
 def example(encoder: Encoder) -> Prepared:
     """A made-up input, for a first run."""
     if encoder.modality == "text":
-        return encoder.prepare("what is it?")
+        return encoder.prepare("what is the colour of the small cup on the table?")
     if encoder.modality == "audio":
-        return encoder.prepare(wav_bytes(np.zeros(16_000, np.float32), 16_000))
+        return encoder.prepare(wav_bytes(np.zeros(160_000, np.float32), 16_000))
     data = io.BytesIO()
     Image.new("RGB", (640, 480), (90, 120, 150)).save(data, "PNG")
     return encoder.prepare(data.getvalue())

@@ -28,6 +28,9 @@ from umecache.stores.errors import StoreDamaged
 WORK = ".writing"
 """Folder inside an unsealed store for claims, the plan and temporary files; gone once the store is sealed."""
 
+CARD = "README.md"
+"""What a store is, in words, put beside its files by whoever shares it; may be changed or removed."""
+
 MAX_JSON = 1 << 28  # bytes; parsing takes several times that in memory
 
 
@@ -239,12 +242,16 @@ def map_array(path: Path, dtype: DTypeLike, count: int, offset: int = 0) -> NDAr
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Relative POSIX paths of all files of a store, sorted; the work folder and NFS's leftovers are not the store's."""
+    """Relative POSIX paths of all files of a store, sorted.
+
+    The work folder, a card for people (README.md) and NFS's leftovers are not the store's.
+    """
     found = []
     for folder, folders, names in os.walk(root):
         relative = Path(folder).relative_to(root)
         if relative == Path():
             folders[:] = [name for name in folders if not name.startswith(WORK)]
+            names = [name for name in names if name != CARD]
         found += [(relative / name).as_posix() for name in names if not name.startswith(".nfs")]
         # A link to a folder is listed, not entered: it is something a sealed store can't hold.
         found += [(relative / name).as_posix() for name in folders if (Path(folder) / name).is_symlink()]

@@ -29,7 +29,6 @@ from umecache.training.sources import FromStore, InMemory, Source, bytes_needed
 from umecache.training.targets import Index
 
 PREFETCH = 2  # batches gathered ahead
-WINDOW = 1024  # images whose questions are shuffled together: 0.9 GB of ViT-B/16 at 384 px
 MEMORY_SHARE = 0.25  # of the free memory: what "auto" may fill with features
 
 
@@ -88,9 +87,7 @@ class FeatureReader:
         return Batch(index_B, SharedFeatures({name: source.gather(index_B) for name, source in self._sources.items()}))
 
 
-def epoch_order(
-    index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = WINDOW
-) -> Index:
+def epoch_order(index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = 1024) -> Index:
     """The order of one epoch: the same for every head that shares the read.
 
     Args:

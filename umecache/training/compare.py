@@ -39,6 +39,7 @@ from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions, load_questions
 from umecache.training.recipe import Recipe, load_recipe
 from umecache.training.resolve import Source, find_sources
+from umecache.training.reuse import Kept, rate_job
 from umecache.training.runs import versions, write_json
 from umecache.training.table import write_csv, write_markdown
 
@@ -70,14 +71,15 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
         config = settle_order(config, questions, cells, where)
         job = job_facts(config, questions, cells, where)
-        with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
+        kept = Kept(Path(config.out) if config.update and config.out else None)
+        with run_folder(config, default, job, where, update=config.update) as (folder, checkpoints, tracker):
             say_run(folder, config, reporter)
             rows: list[dict[str, Any]] = []
             bytes_read = 0
             reading: list[dict[str, Json]] = []
             for number, sources in enumerate(cells):
                 material = Material(questions, sources, config, where.device, checkpoints, tracker)
-                rates, results = _train_cell(material, config, arguments, number, reporter)
+                rates, results = _train_cell(material, config, arguments, number, reporter, kept)
                 if where.is_main:
                     rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
                 bytes_read += material.bytes_read
@@ -136,11 +138,16 @@ def _train_cell(
     arguments: Mapping[str, Mapping[str, Json]],
     number: int,
     reporter: Reporter,
+    kept: Kept,
 ) -> tuple[dict[str, Rate], list[Result]]:
-    """One pass over one pair of stores, and one before it where rates are chosen."""
+    """One pass over one pair of stores, and one before it where rates are chosen; without the heads that are kept."""
     rates: dict[str, Rate] = {}
     if config.lr == "auto":
-        rates = choose_rates(material, arguments, config.lr_grid, reporter, name=f"rates-{number}")
+        for method in config.methods:
+            if rate := kept.rate(method, arguments[method], config.lr_grid, material):
+                rates[method] = rate
+        if unknown := {method: arguments[method] for method in config.methods if method not in rates}:
+            rates |= choose_rates(material, unknown, config.lr_grid, reporter, name=f"rates-{number}")
         for method, rate in rates.items():
             reporter.say(f"rate of {method}: {rate.lr:g}")
     specs = [
@@ -154,7 +161,12 @@ def _train_cell(
         for lr in config.rates or (rates[method].lr,)
         for seed in config.seeds
     ]
-    return rates, run_heads(material, specs, reporter, name=f"heads-{number}")
+    found = {number: result for number, spec in enumerate(specs) if (result := kept.result(spec, material))}
+    missing = [spec for number, spec in enumerate(specs) if number not in found]
+    if found:
+        reporter.say(f"{len(found)} of {len(specs)} heads are taken over from {config.out}; {len(missing)} to train")
+    trained = iter(run_heads(material, missing, reporter, name=f"heads-{number}") if missing else ())
+    return rates, [found[number] if number in found else next(trained) for number in range(len(specs))]
 
 
 def _write_cell(
@@ -190,6 +202,7 @@ def _write_cell(
                 "per_question_type": (facts["accuracy"] or {}).get("per_question_type"),
                 "lr": facts["lr"],
                 "lr_tried": {f"{lr:g}": score for lr, score in rates[method].tried.items()} if rates else None,
+                "lr_job": rate_job(method, own[0].head.spec.method_args, config.lr_grid, material) if rates else None,
                 "parameters": facts["parameters"],
                 "seconds": facts["seconds"],
                 "method_args": dict(own[0].head.spec.method_args),
@@ -227,6 +240,11 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         + "); seeds vary initialisation and dropout.",
         "± is the sample standard deviation over seeds (n - 1).",
     ]
+    if config.stack_seeds:
+        notes.append(
+            "Heads of one method were trained stacked (--stack-seeds): their numbers are those of single runs within "
+            "rounding only, and with dropout they draw other masks."
+        )
     if config.lr == "auto":
         notes.append(
             f"Each method's rate was chosen on {config.holdout:.0%} of train's images, held out, with seed "

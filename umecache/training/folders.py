@@ -47,7 +47,7 @@ class NewFolder:
 
 @contextlib.contextmanager
 def new_folder(
-    out: str | None, default: Path, *, overwrite: bool, job: Mapping[str, Any] | None = None
+    out: str | None, default: Path, *, overwrite: bool, update: bool = False, job: Mapping[str, Any] | None = None
 ) -> Iterator[NewFolder]:
     """Make a run folder.
 
@@ -55,13 +55,14 @@ def new_folder(
         out: where it is wanted; None: `default`, with a counter behind it where that name is taken.
         default: a path whose last part ends in the time.
         overwrite: an `out` that holds a run is replaced at the end; an unfinished one of other settings is dropped.
+        update: likewise, but one that is unfinished is refused.
         job: JSON facts that decide the result; an unfinished run of the same job is gone on with.
 
     Raises:
         UsageError: `out` is taken, can't be made, or holds an unfinished run of another job.
         Stopped: the run was stopped, and what it has is kept.
     """
-    path = _claim(Path(out), overwrite) if out is not None else _claim_free(default)
+    path = _claim(Path(out), overwrite or update) if out is not None else _claim_free(default)
     work = path.parent / f".{path.name}.unfinished"
     work.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -143,7 +144,10 @@ def _claim(path: Path, overwrite: bool) -> Path:
     if taken and not any((path / mark).is_file() for mark in MARKS):
         raise UsageError(f"--out {path} holds other files.", why="Nothing of theirs is touched.", next="--out NEW_DIR")
     if taken and not overwrite:
-        raise UsageError(f"--out {path} holds a run already.", next="--out NEW_DIR, or --overwrite to replace it")
+        raise UsageError(
+            f"--out {path} holds a run already.",
+            next="--out NEW_DIR, --overwrite to replace it, or (compare) --update to train what it lacks",
+        )
     return path
 
 

@@ -87,6 +87,7 @@ class Head:
         seconds: time of this head's own steps and predictions; on GPUs only what the host saw of it.
         failure: why it can't go on (a loss that is not finite), else None.
         closed: its training is over.
+        random: the random numbers that are its own.
         facts: what its fusion tells of the last batch that was answered.
     """
 
@@ -104,8 +105,8 @@ class Head:
         self.history: list[Epoch] = []
         self.seconds = 0.0
         self.failure: JobFailed | None = None
-        self._random = RandomState(spec.seed, device)
-        with self._random.active():
+        self.random = RandomState(spec.seed, device)
+        with self.random.active():
             # Drawn on the CPU, so that a seed gives the same weights on every device.
             self.model = build_model(
                 spec.method,
@@ -155,22 +156,26 @@ class Head:
         """
         started = time.perf_counter()
         self.model.train()
-        with self._random.active():
+        with self.random.active():
             with autocast(self.device, self.config.precision):
                 logits_BC = self.model(features)
             loss = loss_of(logits_BC.float(), target)
-            self._backward(loss if weight == 1.0 else weight * loss)
-        self._losses.append(loss.detach())
+            self.scaled(loss if weight == 1.0 else weight * loss).backward()  # type: ignore[no-untyped-call]
+        self.learn(loss.detach(), update=update)
+        self.seconds += time.perf_counter() - started
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What the backward pass starts from."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def learn(self, loss: Tensor, *, update: bool) -> None:
+        """Note the loss of a batch whose gradients are there; if the step ends here, change the weights by them."""
+        self._losses.append(loss)
         if update:
             self._update()
             self._step += 1
             if self._step % CHECK_EVERY == 0:
                 self._check(loss)
-        self.seconds += time.perf_counter() - started
-
-    def _backward(self, loss: Tensor) -> None:
-        scaled = loss if self._scaler is None else self._scaler.scale(loss)
-        scaled.backward()  # type: ignore[no-untyped-call]
 
     def _update(self) -> None:
         """The optimizer's step on the gradients gathered so far."""
@@ -193,7 +198,7 @@ class Head:
         """The likeliest class of each question [B] int64, on the head's device; of the averaged weights, if any."""
         started = time.perf_counter()
         shown = (self._average or self.model).eval()
-        with self._random.active(), torch.inference_mode(), autocast(self.device, self.config.precision):
+        with self.random.active(), torch.inference_mode(), autocast(self.device, self.config.precision):
             answers_B: Tensor = shown(features).argmax(dim=-1)
         self.seconds += time.perf_counter() - started
         return answers_B
@@ -239,7 +244,7 @@ class Head:
             "model": self.model.state_dict(),
             "average": {} if self._average is None else self._average.state_dict(),
             "best": self._best or {},
-            "random": self._random.tensors(),
+            "random": self.random.tensors(),
             "losses": {str(number): loss for number, loss in enumerate(self._losses)},
         }
         for place, moments in self._optimizer.state_dict()["state"].items():
@@ -271,7 +276,7 @@ class Head:
         elif self._average is not None:
             self._average.load_state_dict(parts["average"])
         self._best = {name: value.to(self.device) for name, value in parts["best"].items()} if "best" in parts else None
-        self._random.load(parts["random"])
+        self.random.load(parts["random"])
         losses = parts.get("losses", {})
         self._losses = [losses[str(number)].to(self.device) for number in range(len(losses))]
         moments = {int(part.partition(".")[2]): named for part, named in parts.items() if part.startswith("optimizer.")}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from umecache.extraction.devices import Place, here
 from umecache.fusion.layer_mix import modality_of
 from umecache.reporting import Reporter
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
-from umecache.training.batches import WINDOW, FeatureReader, room_for
+from umecache.training.batches import FeatureReader, room_for
 from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
 from umecache.training.folders import NewFolder, new_folder
@@ -42,7 +41,9 @@ from umecache.training.targets import Index
 
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
-_NOT_DECIDING = frozenset({"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker"})
+NOT_DECIDING = frozenset(
+    {"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker", "update"}
+)
 """Fields of the configuration that a run may be gone on with differently."""
 
 
@@ -153,7 +154,7 @@ class Material:
     def _reader(self, split: Split) -> FeatureReader:
         stores = {source.name: (source.stores[split.name], self._ids(source, split)) for source in self.sources}
         # Twice a window: a batch may reach from one into the next.
-        window = 2 * WINDOW if self.config.order == "window" else 0
+        window = 2 * self.config.window if self.config.order == "window" else 0
         return FeatureReader(stores, device=self.device, residency=self.config.residency, window=window)
 
 
@@ -303,12 +304,11 @@ def job_facts(
     config: TrainConfig, questions: Questions, cells: Sequence[Sequence[Source]], where: Place
 ) -> dict[str, Any]:
     """What decides the numbers of a run: an unfinished one is gone on with only where all of it is the same."""
-    asked = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NOT_DECIDING}
-    targets = hashlib.sha256(questions.targets.hard(np.arange(len(questions.train.questions))).numpy().tobytes())
+    asked = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_DECIDING}
     return {
         "asked": asked,
         "stores": [[source.facts()["stores"] for source in cell] for cell in cells],
-        "targets": targets.hexdigest(),
+        "targets": questions.targets_sha256,
         "versions": versions(),
         "device": where.device.type,
         "processes": where.processes,
@@ -336,7 +336,7 @@ def settle_order(config: AnyConfig, questions: Questions, cells: Sequence[Sequen
 
 @contextlib.contextmanager
 def run_folder(
-    config: TrainConfig, default: Path, job: Mapping[str, Any], where: Place
+    config: TrainConfig, default: Path, job: Mapping[str, Any], where: Place, *, update: bool = False
 ) -> Iterator[tuple[NewFolder, Checkpoints, Tracker]]:
     """The folder of a run, made by the main process, the checkpoints that all of its processes share there, and the
     tracker that the main one tells.
@@ -344,7 +344,9 @@ def run_folder(
     check_tracker(config.tracker)
     with contextlib.ExitStack() as stack:
         folder: NewFolder = where.share(
-            lambda: stack.enter_context(new_folder(config.out, default, overwrite=config.overwrite, job=job))
+            lambda: stack.enter_context(
+                new_folder(config.out, default, overwrite=config.overwrite, update=update, job=job)
+            )
         )
         seconds = 60 * config.checkpoint_minutes or math.inf
         kept = folder.checkpoints if config.checkpoint_minutes or where.processes > 1 else None

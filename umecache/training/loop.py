@@ -19,6 +19,7 @@ from umecache.training.batches import Batch, FeatureReader, batches, epoch_order
 from umecache.training.checkpoint import Keeper
 from umecache.training.config import TrainConfig
 from umecache.training.head import Head
+from umecache.training.stack import Steps
 from umecache.training.targets import Index, Targets
 
 
@@ -43,7 +44,7 @@ def train(
         heads: fresh heads; they end trained, in eval mode.
         reader, targets: features and answers of the split.
         index: the questions to train on; every one has a known answer.
-        config: batch size, epochs, order seed, loss.
+        config: batch size, epochs, order seed, loss, whether seeds are stacked.
         held: questions scored after each epoch, for early stopping and for choosing rates; None: none.
         reporter, label: progress.
         tolerant: a head whose loss is not finite is left behind instead of stopping the job.
@@ -57,13 +58,14 @@ def train(
     keeper = keeper or Keeper(None, math.inf)
     per_epoch = math.ceil(len(index) / config.batch_size)
     first, done = keeper.restore(heads)
+    steps = Steps(stack=config.stack_seeds, reporter=reporter)
     with (reporter or Silent()).task(label, per_epoch * config.epochs, "batches") as task:
         task.advance(per_epoch * first + math.ceil(done / config.batch_size))
         for epoch in range(first, config.epochs):
             running = [head for head in heads if not head.finished]
             if not running:
                 break
-            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch, images=images)
+            order = epoch_order(index, order_seed=config.order_seed, epoch=epoch, images=images, window=config.window)
             group = config.batch_size * config.accumulate  # questions of one step
             for batch in batches(reader, order[done:], batch_size=config.batch_size):
                 target = target_of(batch, targets, config.loss, reader.device)
@@ -71,8 +73,7 @@ def train(
                 done += len(batch.index)
                 share = len(batch.index) / (min(start + group, len(order)) - start)
                 update = done % group == 0 or done == len(order)
-                for head in running:
-                    head.step(batch.features, target, weight=share, update=update)
+                steps(running, batch.features, target, weight=share, update=update)
                 running = _without_failures(running, tolerant)
                 task.advance(1, epoch=epoch + 1, heads=len(running))
                 if update and keeper.due():

@@ -20,6 +20,7 @@ from umecache.encoders.base import Json
 from umecache.training.config import FuseConfig
 from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
+from umecache.training.reuse import head_job
 from umecache.training.runs import versions, write_json, write_run
 
 
@@ -105,6 +106,7 @@ def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[s
         "accuracy": score_facts(result.scores),
         "seeds": [seed],
         "lr": head.spec.lr,
+        "job": head_job(head.spec, material),
         "parameters": head.parameters,
         "seconds": round(head.seconds, 2),
         "facts": {name: round(value, 4) for name, value in head.facts.items()},

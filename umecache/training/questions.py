@@ -51,6 +51,11 @@ class Questions:
         rest, held = hold_out(self.train, self.config.holdout, self.config.order_seed)
         return np.intersect1d(rest, self.targets.known), held
 
+    @cached_property
+    def targets_sha256(self) -> str:
+        """What the train questions are trained towards, and what decides when a head stops."""
+        return self.targets.sha256(soft=self.config.loss == "soft" or self.config.patience is not None)
+
     def answers(self, classes_Q: Index) -> dict[int, str]:
         """Question id -> answer, for predicted classes in the order of the eval split."""
         questions = self.evaluation.questions

@@ -167,15 +167,13 @@ def _open(
 
 
 def _keyed_by(stores: Mapping[str, Store], splits: Sequence[Split]) -> Literal["question", "image", "audio"]:
-    """Whose ids the records have: the stores' modality says; of sounds and of features made elsewhere, the ids."""
+    """Whose ids the records have: the stores' modality says; of features made elsewhere, the ids."""
     first = stores[splits[0].name]
     modality = first.manifest.get("modality")
     if modality in ("text", "image"):
         return "question" if modality == "text" else "image"
-    if all(split.audio_ids and _holds(stores[split.name], split.audio_ids) for split in splits):
-        # Where sounds are shared, a store keyed by question has more ids than that.
-        every = all(_holds(stores[split.name], [q.id for q in split.questions]) for split in splits)
-        return "question" if every else "audio"
+    if modality == "audio" and first.manifest.get("dataset") and all(split.audio_ids for split in splits):
+        return "audio"
     return "question" if _holds(first, [q.id for q in splits[0].questions]) else "image"
 
 

@@ -9,6 +9,7 @@ Shapes: B batch, C answer classes. `index` counts questions of the split in file
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -73,6 +74,14 @@ class Targets:
         hit = scored.classes.numpy()[places] == np.repeat(predicted, lengths)
         # Summed exactly: the order of questions must not decide between equal epochs or rates.
         return 100.0 * math.fsum(scored.scores.numpy()[places[hit]].tolist()) / max(len(index), 1)
+
+    def sha256(self, *, soft: bool) -> str:
+        """Digest (hex) of the class of every question; and of its soft scores, where they count."""
+        digest = hashlib.sha256(self._hard.tobytes())
+        if soft:
+            for part in (self._scored.offsets, self._scored.classes.numpy(), self._scored.scores.numpy()):
+                digest.update(part.tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def _scored(self) -> _Scored:

@@ -1,0 +1,63 @@
+"""Which store a command line means, and how sizes are said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from umecache.errors import UsageError
+from umecache.home import stores_home
+
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="A store's folder, or its path below UMECACHE_HOME/stores.")
+]
+
+
+def find_store(ref: str) -> Path:
+    """The store that the user means: a folder, a path below the stores' home, or the only store in either.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    from umecache.stores.catalog import find_stores
+
+    path = find_folder(ref)
+    if path.is_file() or any((path / name).exists() for name in ("manifest.json", "zarr.json", "index.h5", "CHECKSUMS")):
+        return path
+    inside = list(find_stores(path))
+    if len(inside) > 1:
+        named = ", ".join(str(found) for found in inside[:5])
+        raise UsageError(f"{path} holds {len(inside)} stores.", why=f"They are {named}.", next="Name one of them.")
+    return inside[0] if inside else path
+
+
+def find_folder(ref: str) -> Path:
+    """The folder that the user means: as it is, or below the stores' home; may hold one store or many.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for path in (Path(ref).expanduser(), stores_home() / ref):
+        if path.exists():
+            return path
+    raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {stores_home()}.", next="umecache store ls")
+
+
+def new_folder(ref: str) -> Path:
+    """Where a new store goes: a path as it is; a name such as vqa-v2/vit/val lies below the stores' home."""
+    path = Path(ref).expanduser()
+    plain = not path.is_absolute() and not ref.startswith((".", "~")) and not path.exists() and not path.parent.exists()
+    return stores_home() / ref if plain else path
+
+
+def size_words(size: float | None) -> str:
+    """Bytes in the unit that people read."""
+    if size is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
