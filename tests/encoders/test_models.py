@@ -11,7 +11,7 @@ from umecache.encoders.models import MODELS, TRANSFORMERS, ModelEntry
 
 THESIS = {"bert", "roberta", "deberta-v3", "lstm", "vgg16", "vgg16-fc7", "vit", "beit"}
 OTHERS = {"albert", "distilbert", "electra", "gpt2", "t5", "xlnet", "resnet50", "deit", "swin", "efficientnet"}
-RUN_HERE = {"minilm", "mobilenetv2", "sample-text", "sample-image"}
+RUN_HERE = {"minilm", "mobilenetv2", "sample-text", "sample-image", "sample-audio"}
 SOUNDS = {"wav2vec2", "hubert", "wavlm", "whisper"}
 entries = pytest.mark.parametrize("entry", MODELS.values(), ids=lambda entry: entry.name)
 

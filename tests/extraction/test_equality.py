@@ -1,4 +1,4 @@
-"""What a store holds equals a plain transformers or timm forward of the single item, for every encoder of the registry.
+"""What a store holds equals the library's plain forward of the single item, for every encoder of the registry.
 
 Small configurations of the same classes, as their conformance suites (tests/encoders) write them to disk; the other
 side of the comparison is the library itself, one unpadded item at a time.
@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.encoders import test_audio as audio
 from tests.encoders import test_image as image
 from tests.encoders import test_lstm as lstm
 from tests.encoders import test_sample as sample
+from tests.encoders import test_sample_audio as sample_audio
 from tests.encoders import test_text as text
 from tests.encoders import test_vgg as vgg
 from tests.encoders.contract import EncoderContract
@@ -47,6 +49,11 @@ SUITES: dict[str, type[EncoderContract]] = {
     "efficientnet": image.TestEfficientNet,
     "sample-text": sample.TestSampleText,
     "sample-image": sample.TestSampleImage,
+    "sample-audio": sample_audio.TestSampleAudio,
+    "wav2vec2": audio.TestWav2vec2,
+    "hubert": audio.TestHubert,
+    "wavlm": audio.TestWavlm,
+    "whisper": audio.TestWhisper,
 }
 # What a dtype may move a value by: its own size times this (half a unit in the last place), plus float32's rounding.
 RELATIVE = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -55,6 +62,18 @@ ABSOLUTE = 2e-5  # of the record's largest value: float32 sums in another order,
 
 def test_every_encoder_is_here() -> None:
     assert SUITES.keys() == MODELS.keys()
+
+
+def _write_sounds(folder: Path, items: list[str | bytes]) -> Path:
+    """Each item as a labelled item with its sound, ids 1, 2, ..."""
+    folder.mkdir()
+    lines = []
+    for number, item in enumerate(items, 1):
+        assert isinstance(item, bytes)
+        (folder / f"{number}.wav").write_bytes(item)
+        lines.append({"id": number, "audio": f"{number}.wav"})
+    (folder / "items_train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
 
 
 def _write_data(folder: Path, items: list[str | bytes]) -> Path:
@@ -71,7 +90,7 @@ def _write_data(folder: Path, items: list[str | bytes]) -> Path:
 
 
 CASES = [(name, "float16") for name in SUITES]
-CASES += [(name, dtype) for name in ("bert", "vit") for dtype in ("float32", "bfloat16", "int8")]
+CASES += [(name, dtype) for name in ("bert", "vit", "wav2vec2") for dtype in ("float32", "bfloat16", "int8")]
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
@@ -81,10 +100,11 @@ def test_the_store_equals_the_library(name: str, dtype: str, tmp_path: Path, mon
     encoder = suite.load(tmp_path / "weights")
     monkeypatch.setattr(stage_one, "load_encoder", lambda *_: encoder)
     items = list(suite.items)
+    write = _write_sounds if encoder.modality == "audio" else _write_data
     (summary,) = stage_one.extract(
         ExtractConfig(
             models=(ModelRequest(name=name),),
-            data=str(_write_data(tmp_path / "data", items)),
+            data=str(write(tmp_path / "data", items)),
             store=tmp_path / "store",
             dtype=dtype,
             device="cpu",

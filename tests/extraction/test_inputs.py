@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.encoders.sounds import tone, wav
 from umecache.data.dataset import Split, open_dataset
 from umecache.data.sample import write_sample
-from umecache.errors import UnreadableInput
+from umecache.encoders.audiofile import SoundSize
+from umecache.errors import DataError, UnreadableInput
 from umecache.extraction import inputs as inputs_module
 from umecache.extraction.inputs import (
     MISSING,
@@ -20,8 +23,9 @@ from umecache.extraction.inputs import (
     content_digest,
     cores,
     default_workers,
-    digest_images,
-    image_inputs,
+    file_inputs,
+    inputs_of,
+    look_at_files,
     question_inputs,
 )
 from umecache.reporting import Silent
@@ -43,7 +47,7 @@ def test_questions_are_keyed_by_question(split: Split) -> None:
 
 
 def test_images_are_keyed_by_image_once(split: Split) -> None:
-    inputs = image_inputs(split, digest_images(split, Silent(), workers=2))
+    inputs = file_inputs(split, "image", look_at_files(split, "image", Silent(), workers=2))
     assert inputs.ids == split.image_ids
     assert len(set(inputs.ids)) == len(inputs.ids) < len(split.questions)
     for position in range(len(inputs.ids)):
@@ -56,20 +60,47 @@ def test_a_missing_image_is_a_failure_not_an_error(split: Split, tmp_path: Path)
     assert path is not None
     path.unlink()
     fresh = open_dataset(tmp_path / "sample").split("train")
-    inputs = image_inputs(fresh, digest_images(fresh, Silent(), workers=2))
-    assert inputs.failures == {1: MISSING}
+    inputs = file_inputs(fresh, "image", look_at_files(fresh, "image", Silent(), workers=2))
+    assert inputs.failures == {1: MISSING["image"]}
     assert inputs.digests[1] == f"missing:{fresh.image_ids[1]}"
     with pytest.raises(UnreadableInput):
         inputs.read(1)
 
 
 def test_an_image_that_goes_away_is_unreadable(split: Split) -> None:
-    inputs = image_inputs(split, digest_images(split, Silent(), workers=2))
+    inputs = file_inputs(split, "image", look_at_files(split, "image", Silent(), workers=2))
     path = split.image_path(split.image_ids[0])
     assert path is not None
     path.unlink()
     with pytest.raises(UnreadableInput, match="can't be read"):
         inputs.read(0)
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Split:
+    """Two items with one sound, one with none, one whose sound is cut, one whose sound is missing."""
+    lines = [{"id": 1, "audio": "a.wav"}, {"id": 2, "audio": "a.wav"}, {"id": 3}]
+    lines += [{"id": 4, "audio": "cut.wav"}, {"id": 5, "audio": "gone.wav"}]
+    (tmp_path / "items_train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "a.wav").write_bytes(wav(tone(0.2, rate=8_000), rate=8_000))
+    (tmp_path / "cut.wav").write_bytes(wav(tone(0.2))[:-9])
+    return open_dataset(tmp_path).split("train")
+
+
+def test_sounds_are_keyed_by_sound_once_and_measured(items: Split) -> None:
+    facts = look_at_files(items, "audio", Silent(), workers=2)
+    inputs = inputs_of(items, "audio", facts)
+    assert inputs.ids == items.audio_ids == (1, 3, 4, 5)
+    assert inputs.sizes[0] == SoundSize(1_600, 8_000)
+    assert inputs.failures == {1: MISSING["audio"], 2: "a truncated WAV file", 3: MISSING["audio"]}
+    assert content_digest(inputs.read(0)) == inputs.digests[0]
+    assert content_digest(inputs.read(2)) == inputs.digests[2], "what could not be used was read all the same"
+    assert inputs.digests[3] == "missing:5"
+
+
+def test_data_without_sounds_says_so(split: Split) -> None:
+    with pytest.raises(DataError, match="has no sounds"):
+        look_at_files(split, "audio", Silent(), workers=2)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(1, 16))

@@ -17,7 +17,7 @@ from umecache.encoders.base import Prepared
 from umecache.encoders.registry import load_encoder
 from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
-from umecache.extraction.inputs import Inputs, content_digest
+from umecache.extraction.inputs import FileFacts, Inputs, content_digest
 from umecache.extraction.jobs import plan_lengths, plan_split, prepare_texts
 
 
@@ -79,7 +79,8 @@ def test_stores_of_one_plan_share_a_pass(
     config = ExtractConfig(models=(model,), data=str(dataset.folder))
     views = [encoder.at(layer) for layer in layers]
     split = dataset.split("train", annotations=False)
-    arguments: Any = (config, model, views, {}, dataset, split, ["0" * 63 + str(n) for n in range(3)], 7)
+    facts = {"image": [FileFacts("0" * 63 + str(n)) for n in range(3)]}
+    arguments: Any = (config, model, views, {}, dataset, split, facts, 7)
     passes = plan_split(*arguments)
     assert [len(each.targets) for each in passes] == expected
     assert {each.size for each in passes} == {7}

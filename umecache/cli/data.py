@@ -148,7 +148,9 @@ def _fetched_words(folder: Path, fetched: list[Fetched]) -> None:
 
 def _info_words(found: DataInfo) -> None:
     typer.echo(f"{found.name} ({found.folder})")
-    columns = ("split", "questions", "images", "missing", "answers", "coverage")
+    columns: tuple[str, ...] = ("split", "questions", "images", "missing", "answers", "coverage")
+    sounds = any(one.sounds for one in found.splits.values())
+    columns += ("sounds", "missing") if sounds else ()
     rows = [
         (
             name,
@@ -157,6 +159,7 @@ def _info_words(found: DataInfo) -> None:
             f"{one.images_missing:,}",
             f"{one.answers:,}" if one.answers else "-",
             f"{one.coverage:.2f} %" if one.coverage is not None else "-",
+            *((f"{one.sounds:,}", f"{one.sounds_missing:,}") if sounds else ()),
         )
         for name, one in found.splits.items()
     ]

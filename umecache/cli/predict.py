@@ -25,6 +25,7 @@ def predict(
         list[str] | None, typer.Option("--question", "-q", help="Or any text; repeatable: several about the image.")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Image file. Not needed by a head that reads text alone.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="Sound file, for a head that reads sounds: WAV, FLAC.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which head, where the run has several. Default: its first.")] = None,
     top: Annotated[int, typer.Option(help="Answers to show for each question.")] = 5,
     split: Annotated[
@@ -69,8 +70,8 @@ def predict(
     loaded = load_run(run, seed=seed, device=parse_devices(devices)[0])
     with reporter(json).task("loading encoders", None):
         answerer = Answerer(loaded, weights=said)
-    guesses = answerer.ask(question or (), image, top=top)
-    document = _document(answerer, question or [None], image, guesses)
+    guesses = answerer.ask(question or (), image, audio=audio, top=top)
+    document = _document(answerer, question or [None], image, audio, guesses)
     emit(document, json=json, words=lambda: _say(document))
 
 
@@ -110,12 +111,17 @@ def _answer_split(
 
 
 def _document(
-    answerer: Answerer, questions: Sequence[str | None], image: Path | None, guesses: list[list[Guess]]
+    answerer: Answerer,
+    questions: Sequence[str | None],
+    image: Path | None,
+    audio: Path | None,
+    guesses: list[list[Guess]],
 ) -> dict[str, Any]:
     return {
         "run": str(answerer.run.path),
         "method": answerer.run.facts["method"],
         "image": None if image is None else str(image),
+        **({} if audio is None else {"audio": str(audio)}),
         "answers": [
             {
                 "question": question,
@@ -131,7 +137,7 @@ def _document(
 
 def _say(document: dict[str, Any]) -> None:
     for entry in document["answers"]:
-        typer.echo(entry["question"] or document["image"])
+        typer.echo(entry["question"] or document["image"] or document.get("audio"))
         for guess in entry["top"]:
             typer.echo(f"  {100 * guess['probability']:5.1f} %  {guess['answer']}")
     typer.echo(", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in document["seconds"].items()))

@@ -19,7 +19,7 @@ from typing import Any
 from umecache.data.dataset_types import Annotation as Annotation
 from umecache.data.dataset_types import Question as Question
 from umecache.data.images import ImageIndex
-from umecache.data.items import ListedImages, read_items
+from umecache.data.items import ListedFiles, read_items
 from umecache.data.layout import SplitFiles, find_splits, read_toml
 from umecache.data.records import is_id, kind_of, read_records
 from umecache.errors import DataError, UnknownName, UsageError
@@ -39,6 +39,7 @@ class Split:
         questions: in file order.
         annotations: by question id, in the order of their file; None where the split has none (test).
         image_ids: distinct, in order of first mention.
+        audio_ids: likewise of sounds; empty where no item has one.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class Split:
         questions: Sequence[Question],
         annotations: Mapping[int, Annotation] | None,
         images: ImageIndex,
+        sounds: ListedFiles | None = None,
     ) -> None:
         self.name, self.folder, self.data_name = name, folder, data_name
         self.questions = tuple(questions)
         self.annotations = annotations
         self.image_ids = tuple(dict.fromkeys(question.image_id for question in self.questions))
-        self._index = images
+        asked = () if sounds is None else (question.audio_id for question in self.questions)
+        self.audio_ids = tuple(dict.fromkeys(audio_id for audio_id in asked if audio_id is not None))
+        self._index, self._sounds = images, sounds
 
     def __repr__(self) -> str:
         return f"Split({self.data_name!r}, {self.name!r}, {len(self.questions):,} questions)"
@@ -66,6 +70,28 @@ class Split:
             DataError: two files of one folder claim an image of this split.
         """
         return self._images.path(image_id)
+
+    def file_ids(self, modality: str) -> tuple[int, ...]:
+        """`image_ids` or `audio_ids`.
+
+        Raises:
+            DataError: the split has no sounds.
+        """
+        if modality == "image":
+            return self.image_ids
+        if not self.audio_ids:
+            raise DataError(
+                f"The split {self.name!r} of {self.folder} has no sounds.",
+                why='Only items have them: {"id": 1, "audio": "clips/1.wav", ...} in items_SPLIT.jsonl.',
+                next="umecache data sample DIR --sound makes some to try",
+            )
+        return self.audio_ids
+
+    def file_path(self, modality: str, file_id: int) -> Path | None:
+        """The file of an image or a sound; None where there is none."""
+        if modality == "image":
+            return self.image_path(file_id)
+        return None if self._sounds is None else self._sounds.path(file_id)
 
     @cached_property
     def missing_images(self) -> tuple[int, ...]:
@@ -87,7 +113,7 @@ class Split:
         if annotations is not None:
             kept = {question.id for question in questions}
             annotations = {key: value for key, value in annotations.items() if key in kept}
-        return Split(self.name, self.folder, self.data_name, questions, annotations, self._index)
+        return Split(self.name, self.folder, self.data_name, questions, annotations, self._index, self._sounds)
 
 
 class Dataset:
@@ -126,7 +152,8 @@ class Dataset:
                 _checked(limit)
             items = read_items(files.questions, limit, reporter)
             told = items.annotations if annotations else None
-            return Split(name, self.folder, self.name, items.questions, told, ListedImages(items.images))
+            sounds = ListedFiles(items.sounds) if items.sounds else None
+            return Split(name, self.folder, self.name, items.questions, told, ListedFiles(items.images), sounds)
         questions = read_questions(files.questions, limit, reporter)
         found = None
         if annotations and files.annotations is not None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question about one image."""
+    """One question about one image, and perhaps a sound."""
 
     id: int
     image_id: int
     text: str
+    audio_id: int | None = None  # None: data of this kind has no sounds
 
 
 @dataclass(frozen=True, slots=True)

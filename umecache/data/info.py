@@ -26,6 +26,7 @@ class SplitInfo:
         images: distinct images that questions ask about.
         images_missing: of these, those that no file has.
         answers: human answers, ten a question, or labels; 0 where the split has no annotations.
+        sounds, sounds_missing: likewise; 0 where no item has one.
         coverage: percent of questions whose normalised most common answer the vocabulary has; None without
             annotations.
     """
@@ -35,6 +36,8 @@ class SplitInfo:
     images_missing: int
     answers: int
     coverage: float | None
+    sounds: int = 0
+    sounds_missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class DataInfo:
                     "images_missing": info.images_missing,
                     "answers": info.answers,
                     "coverage": info.coverage,
+                    **({"sounds": info.sounds, "sounds_missing": info.sounds_missing} if info.sounds else {}),
                 }
                 for name, info in self.splits.items()
             },
@@ -105,6 +109,8 @@ def describe(
             questions=len(split.questions),
             images=len(split.image_ids),
             images_missing=len(split.missing_images),
+            sounds=len(split.audio_ids),
+            sounds_missing=sum(split.file_path("audio", audio_id) is None for audio_id in split.audio_ids),
             answers=0 if annotations is None else sum(len(each.answers) for each in annotations),
             coverage=None if annotations is None or vocab is None else round(100 * vocab.covers(annotations), 2),
         )

@@ -3,10 +3,11 @@
     {"id": 1, "text": "the film drags", "image": "posters/1.jpg", "audio": "clips/1.wav", "label": "negative"}
 
 `id` is a whole number; `text`, `image`, `audio` and `label` may be absent. Paths count from the file's folder. An item
-is read as a question (its text) about an image with one answer (its label): so all that works for questions works for
-items, but that labels are never normalised and a prediction is right only if it is the label, letter for letter.
+is read as a question (its text) about an image and a sound with one answer (its label): so all that works for
+questions works for items, but that labels are never normalised and a prediction is right only if it is the label,
+letter for letter.
 
-Images are numbered by the first item that shows them, so that items that share one have it encoded once.
+Images and sounds are numbered by the first item that has them, so that items that share one have it encoded once.
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ class Items:
         questions: id, image and text of each; the text is empty where an item has none.
         annotations: by id; None where no item has a label.
         images: image number -> file.
+        sounds: sound number -> file.
     """
 
     questions: list[Question]
     annotations: dict[int, Annotation] | None
     images: dict[int, Path]
+    sounds: dict[int, Path]
 
 
-class ListedImages(ImageIndex):
-    """Image files that were named one by one."""
+class ListedFiles(ImageIndex):
+    """Files that were named one by one."""
 
     def __init__(self, files: Mapping[int, Path]) -> None:
         super().__init__(())
@@ -53,7 +56,7 @@ class ListedImages(ImageIndex):
         return self.path(image_id) is not None
 
     def path(self, image_id: int) -> Path | None:
-        """The file of an image; None where none is named or it is not there."""
+        """The file of a number; None where none is named or it is not there."""
         file = self._files.get(image_id)
         return file if file is not None and file.is_file() else None
 
@@ -70,7 +73,16 @@ def read_items(path: Path, limit: int | None = None, reporter: Reporter | None =
     questions: list[Question] = []
     annotations: dict[int, Annotation] = {}
     images: dict[int, Path] = {}
-    number_of: dict[str, int] = {}
+    sounds: dict[int, Path] = {}
+    number_of: dict[tuple[str, str], int] = {}  # by field and path
+
+    def file(item: dict[str, Any], field: str, files: dict[int, Path]) -> int:
+        key: int = item["id"]
+        if (name := item.get(field)) is not None:
+            key = number_of.setdefault((field, name), key)
+            files[key] = path.parent / name
+        return key
+
     first_line: dict[int, int] = {}
     try:
         with path.open(encoding="utf-8") as lines, (reporter or Silent()).task(path.name, None, "items") as task:
@@ -82,11 +94,8 @@ def read_items(path: Path, limit: int | None = None, reporter: Reporter | None =
                 if key in first_line:
                     raise DataError(f"{path}: id {key} comes twice (lines {first_line[key]} and {number}).")
                 first_line[key] = number
-                image_id = key
-                if (image := item.get("image")) is not None:
-                    image_id = number_of.setdefault(image, key)
-                    images[image_id] = path.parent / image
-                questions.append(Question(key, image_id, item.get("text") or ""))
+                image_id, audio_id = file(item, "image", images), file(item, "audio", sounds)
+                questions.append(Question(key, image_id, item.get("text") or "", audio_id))
                 if (label := item.get("label")) is not None:
                     annotations[key] = Annotation((str(label),), str(label), LABELLED, LABELLED, labelled=True)
                 if len(questions) == limit:
@@ -104,7 +113,7 @@ def read_items(path: Path, limit: int | None = None, reporter: Reporter | None =
             f"{missing}, line {first_line[missing]}).",
             why="Either all items of a split are labelled or none is.",
         )
-    return Items(questions, annotations or None, images)
+    return Items(questions, annotations or None, images, sounds)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

@@ -331,7 +331,7 @@ _ENTRIES = (
             "vocab_size": 51865,
         },
     ),
-    # The built-in sample's two small encoders
+    # The built-in sample's three small encoders
     ModelEntry(
         name="sample-text",
         modality="text",
@@ -340,6 +340,15 @@ _ENTRIES = (
         tokens="one per word",
         licence="Apache-2.0",
         citation="this project; trained on the sample's questions alone",
+    ),
+    ModelEntry(
+        name="sample-audio",
+        modality="audio",
+        builder="umecache.encoders.sample_audio:build_audio",
+        dim=64,
+        tokens="one for 100 ms",
+        licence="Apache-2.0",
+        citation="this project; a log-mel spectrogram, without weights",
     ),
     ModelEntry(
         name="sample-image",

@@ -2,11 +2,11 @@
 
     document = estimate(config, epochs=10)
 
-- items, tokens: exact for texts, which are tokenized; images are counted as the files that are there (equal files,
-  which are stored once, show only when they are read).
+- items, tokens: exact for texts, which are tokenized, and sounds, whose headers are read; images are counted as the
+  files that are there (equal files, which are stored once, show only when they are read).
 - bytes: tokens x width x bytes per value, for the layers asked for, and per dtype and layer; without indices.
-- seconds: a few batches go through the same pipeline as an extraction, results thrown away; texts are scaled by their
-  tokens, images by their number.
+- seconds: a few batches go through the same pipeline as an extraction, results thrown away; texts and sounds are scaled
+  by their tokens, images by their number.
 - break-even: without a cache every epoch of every fusion run encodes each question's text and its image again; with
   it, each distinct input is encoded once and read in every epoch (at READ_RATE, a slow disk's).
 """
@@ -18,7 +18,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +32,15 @@ from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.devices import Place, parse_devices
 from umecache.extraction.encode import ShardEncoder
 from umecache.extraction.extract import choose_splits, encoder_context, load_views
-from umecache.extraction.inputs import MISSING, Inputs, default_workers, image_inputs, question_inputs
+from umecache.extraction.inputs import (
+    MISSING,
+    FileFacts,
+    Inputs,
+    default_workers,
+    file_inputs,
+    look_at_files,
+    question_inputs,
+)
 from umecache.extraction.jobs import plan_lengths, prepare_texts, store_folder, store_recipe
 from umecache.extraction.sizing import usual_size
 from umecache.extraction.space import free_bytes
@@ -43,6 +51,7 @@ from umecache.stores.dtypes import DTYPES, encode, row_bytes
 PROBE_SECONDS = 10.0  # for each encoder, about
 PROBE_BATCHES = 3  # at most
 DEVICES = (1, 2, 4, 8)
+CPU = torch.device("cpu")
 READ_RATE = 1e9  # bytes per second that stage two reads, careful: a warm page cache gives ten times as much
 
 
@@ -147,12 +156,13 @@ def _estimate_model(
     if probe is None:
         raise UsageError(f"{dataset.folder} has no input that {model.name} can read.", next="umecache data info")
     items, tokens = sum(each.items for each in counted), sum(each.tokens for each in counted)
-    # One image takes as long as another; texts take their tokens.
-    unit = probe.seconds / (probe.tokens if encoder.modality == "text" else probe.items)
-    seconds = unit * (tokens if encoder.modality == "text" else items)
+    # One image takes as long as another; texts and sounds take their tokens.
+    by_tokens = encoder.fixed_length is None
+    unit = probe.seconds / (probe.tokens if by_tokens else probe.items)
+    seconds = unit * (tokens if by_tokens else items)
     # An epoch trains on one split; scoring is left out, once a run.
     asked = next((each for each in counted if each.split == "train"), counted[0])
-    in_loop = unit * (asked.asked_tokens if encoder.modality == "text" else asked.asked)
+    in_loop = unit * (asked.asked_tokens if by_tokens else asked.asked)
     stored = {_layer(view): tokens if view.fixed_length is None else items * view.fixed_length for view in views}
     by_dtype = {d: sum(stored[_layer(view)] * row_bytes(d, view.dim) for view in views) for d in DTYPES}
     every = [encoder.at(name) for name in encoder.layer_names()]
@@ -199,7 +209,7 @@ class Counted:
     lengths: Sequence[int]
     positions: Sequence[int]  # of distinct inputs that are there
     asked: int  # questions
-    asked_tokens: int  # of all questions, repeats included; for images, of the images they ask about
+    asked_tokens: int  # of all questions, repeats included; for images and sounds, of those they ask about
 
     @property
     def items(self) -> int:
@@ -218,15 +228,27 @@ def _count(encoder: Encoder, split: Split) -> Counted:
         prepared, bad = prepare_texts(encoder, inputs)
         inputs = Inputs(inputs.ids, inputs.digests, inputs.read, bad)
         positions = sorted(prepared)
+    elif encoder.modality == "audio":
+        inputs = file_inputs(split, "audio", look_at_files(split, "audio", Silent(), workers=default_workers(CPU)))
+        prepared, bad = prepare_texts(encoder, inputs)
+        inputs = replace(inputs, failures={**inputs.failures, **bad})
+        positions = [p for p in range(len(inputs.ids)) if p not in inputs.failures]
     else:
         # Files are counted, not read: nothing is known of their content.
-        absent = {p for p, image_id in enumerate(split.image_ids) if split.image_path(image_id) is None}
-        outcomes = [f"error:{MISSING}" if p in absent else "" for p in range(len(split.image_ids))]
-        inputs, prepared = image_inputs(split, outcomes), {}
-        positions = [p for p in range(len(split.image_ids)) if p not in absent]
+        there = (split.image_path(image_id) is not None for image_id in split.image_ids)
+        facts = [FileFacts(failure="" if one else MISSING["image"]) for one in there]
+        inputs, prepared = file_inputs(split, "image", facts), {}
+        positions = [p for p in range(len(split.image_ids)) if p not in inputs.failures]
     lengths = plan_lengths(encoder, inputs, prepared)
     asked = len(split.questions)
-    per_question = sum(lengths) if encoder.modality == "text" else asked * (encoder.fixed_length or 0)
+    per_question = asked * (encoder.fixed_length or 0)
+    if encoder.modality == "text":
+        per_question = sum(lengths)
+    elif encoder.modality == "audio":
+        length_of = dict(zip(inputs.ids, lengths, strict=True))
+        per_question = sum(
+            length_of[question.audio_id] for question in split.questions if question.audio_id is not None
+        )
     return Counted(split.name, inputs, prepared, lengths, positions, asked, per_question)
 
 

@@ -21,7 +21,7 @@ from umecache.extraction import together
 from umecache.extraction.config import ExtractConfig, ModelRequest, StoreSummary
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
-from umecache.extraction.inputs import cores, default_workers, digest_images
+from umecache.extraction.inputs import FileFacts, cores, default_workers, look_at_files
 from umecache.extraction.jobs import Pass, plan_split, store_folder, store_recipe
 from umecache.extraction.retry import retry_store
 from umecache.extraction.shares import Shares
@@ -103,14 +103,16 @@ def choose_splits(dataset: Dataset, asked: Sequence[str] | None) -> tuple[str, .
 
 def hash_inputs(
     config: ExtractConfig, splits: Sequence[Split], reporter: Reporter, place: Place
-) -> Mapping[str, Sequence[str]]:
-    """Per split, `digest_images` of its files; the main process alone reads them, and the others take its word."""
-    if all(resolve(model.name).modality == "text" for model in config.models):
-        return {split.name: () for split in splits}
+) -> Mapping[str, Mapping[str, Sequence[FileFacts]]]:
+    """Per split and modality, `look_at_files`; the main process alone reads them, and the others take its word."""
+    asked = dict.fromkeys(resolve(model.name).modality for model in config.models)
+    modalities = [modality for modality in asked if modality != "text"]
     workers = config.workers or cores() + 1
-    return {
-        split.name: place.share(lambda split=split: digest_images(split, reporter, workers=workers)) for split in splits
-    }
+
+    def look(split: Split) -> dict[str, list[FileFacts]]:
+        return {modality: look_at_files(split, modality, reporter, workers=workers) for modality in modalities}
+
+    return {split.name: place.share(lambda split=split: look(split)) if modalities else {} for split in splits}
 
 
 def load_views(model: ModelRequest, context: LoadContext, place: Place) -> list[Encoder]:

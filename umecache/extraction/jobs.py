@@ -3,7 +3,8 @@
     passes = plan_split(config, model, views, tuned, dataset, split, outcomes, usual)
     for each in passes: ...          # one pass per plan: nearly always one for all layers
 
-Tokens of every record are known here: texts are tokenized, equal ones once; images have a fixed number.
+Tokens of every record are known here: texts are tokenized, equal ones once; images have a fixed number; those of sounds
+follow from their headers.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 
 from umecache.data.dataset import Dataset, Split
 from umecache.encoders.base import Encoder, Json, Prepared
+from umecache.encoders.hearing import SoundEncoder
 from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
-from umecache.extraction.inputs import Inputs, image_inputs, question_inputs
+from umecache.extraction.inputs import WORDS, FileFacts, Inputs, inputs_of
 from umecache.extraction.sizing import batch_size
 from umecache.extraction.tuning import store_origin
 from umecache.home import dataset_stores, stores_homes
@@ -64,7 +66,7 @@ class Pass:
     @property
     def item(self) -> str:
         """What is counted."""
-        return "images" if self.targets[0].view.modality == "image" else "questions"
+        return WORDS[self.targets[0].view.modality]
 
 
 def plan_split(
@@ -74,16 +76,16 @@ def plan_split(
     tuned: Mapping[str, Json],
     dataset: Dataset,
     split: Split,
-    outcomes: Sequence[str],
+    outcomes: Mapping[str, Sequence[FileFacts]],
     usual: int,
 ) -> list[Pass]:
     """Open the stores of one split, one per view, and put those together that one pass can fill.
 
     Args:
-        outcomes: `digest_images` of the split, for encoders of images.
+        outcomes: `look_at_files` of the split, for encoders of images or sounds.
         usual: records of a batch, in stores that nobody has begun.
     """
-    inputs = question_inputs(split) if views[0].modality == "text" else image_inputs(split, outcomes)
+    inputs = inputs_of(split, views[0].modality, outcomes.get(views[0].modality))
     prepared, failures = prepare_texts(views[0], inputs)
     if failures:
         inputs = replace(inputs, failures={**inputs.failures, **failures})
@@ -145,7 +147,12 @@ def elsewhere(config: ExtractConfig, recipe: dict[str, Json], dataset: Dataset, 
 
 
 def prepare_texts(encoder: Encoder, inputs: Inputs) -> tuple[dict[int, Prepared], dict[int, str]]:
-    """Distinct texts tokenized, by the position of their first mention; and why others can't be, by position."""
+    """Distinct texts tokenized, by the position of their first mention; and why others can't be, by position.
+
+    Of sounds only the latter: held ready, they would take far more memory than texts.
+    """
+    if isinstance(encoder, SoundEncoder):
+        return {}, _too_short(encoder, inputs)
     if encoder.fixed_length is not None:
         return {}, {}
     first = _first_mentions(inputs)
@@ -174,11 +181,30 @@ def plan_lengths(encoder: Encoder, inputs: Inputs, prepared: Mapping[int, Prepar
     """Tokens of every record; 0 where the input is known to be unreadable."""
     if encoder.fixed_length is not None:
         return [0 if p in inputs.failures else encoder.fixed_length for p in range(len(inputs.ids))]
+    if isinstance(encoder, SoundEncoder):
+        return [0 if p in inputs.failures else _measure(encoder, inputs, p) for p in range(len(inputs.ids))]
     first = _first_mentions(inputs)
     return [
         0 if p in inputs.failures else encoder.length(prepared[first[digest]])
         for p, digest in enumerate(inputs.digests)
     ]
+
+
+def _too_short(encoder: SoundEncoder, inputs: Inputs) -> dict[int, str]:
+    failures: dict[int, str] = {}
+    for position in range(len(inputs.ids)):
+        if position not in inputs.failures:
+            try:
+                _measure(encoder, inputs, position)
+            except UnreadableInput as error:
+                failures[position] = str(error)
+    return failures
+
+
+def _measure(encoder: SoundEncoder, inputs: Inputs, position: int) -> int:
+    size = inputs.sizes[position]
+    assert size is not None  # what has none is a failure
+    return encoder.measure(size)
 
 
 def _first_mentions(inputs: Inputs) -> dict[str, int]:

@@ -20,7 +20,7 @@ from umecache.errors import DataError, UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.devices import Place, here
 from umecache.extraction.encode import ShardEncoder
-from umecache.extraction.inputs import Inputs, content_digest, default_workers, image_inputs, question_inputs
+from umecache.extraction.inputs import Inputs, content_digest, default_workers, inputs_of
 from umecache.extraction.reload import declaration, reload_encoder
 from umecache.extraction.sizing import usual_size
 from umecache.extraction.tuning import tune
@@ -133,8 +133,7 @@ def _inputs(found: Repairable, data: str | None) -> Inputs:
     """
     store, plan = found.store, found.plan
     split = _split(store, data)
-    text = store.manifest["modality"] == "text"
-    source = question_inputs(split) if text else image_inputs(split, [""] * len(split.image_ids))
+    source = inputs_of(split, str(store.manifest["modality"]))
     position_of: dict[int | str, int] = {name: position for position, name in enumerate(source.ids)}
     ids = tuple(store.ids_at(range(len(store))))
     digests = tuple(row.tobytes().hex() for row in plan.digests)

@@ -26,7 +26,7 @@ from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig
 from umecache.extraction.devices import Place
 from umecache.extraction.encode import ShardEncoder, ShardSink
-from umecache.extraction.inputs import Inputs, content_digest, default_workers, image_inputs, question_inputs
+from umecache.extraction.inputs import Inputs, content_digest, default_workers, inputs_of
 from umecache.extraction.jobs import SHARD_BYTES, store_recipe
 from umecache.extraction.sizing import batch_size, usual_size
 from umecache.extraction.space import check_space
@@ -204,7 +204,7 @@ def _refills(writer: Writer, old: Old, failed: Collection[int]) -> Iterator[Shar
 
 def _inputs_now(store: Store, split: Split, view: Encoder, failed: list[int]) -> tuple[Inputs, list[int], list[int]]:
     """The inputs as they are now, their lengths, and which of the failed ones can be read."""
-    reading = question_inputs(split) if view.modality == "text" else image_inputs(split, [""] * len(split.image_ids))
+    reading = inputs_of(split, view.modality)
     assert store.digests is not None  # `_check` has looked
     digests, lengths = [row.tobytes().hex() for row in store.digests], store.lengths.tolist()
     failures: dict[int, str] = {}
@@ -228,7 +228,7 @@ def _inputs_now(store: Store, split: Split, view: Encoder, failed: list[int]) ->
 
 
 def _check(store: Store, recipe: Mapping[str, Json], split: Split, view: Encoder) -> None:
-    ids = [question.id for question in split.questions] if view.modality == "text" else list(split.image_ids)
+    ids = list(inputs_of(split, view.modality).ids)
     differing = diff_facts(dict(store.manifest["recipe"]), dict(recipe), "recipe.")
     if differing or store.digests is None or list(store.ids) != ids:
         raise StoreMismatch(

@@ -20,8 +20,15 @@ from umecache.extraction.transfer import out_of_memory
 from umecache.extraction.tuning import example
 from umecache.stores import begun_facts
 
-BATCH_SIZES = {("cpu", "text"): 64, ("cpu", "image"): 16, ("cuda", "text"): 256, ("cuda", "image"): 64}
-MOST = {"text": 4096, "image": 1024}
+BATCH_SIZES = {
+    ("cpu", "text"): 64,
+    ("cpu", "image"): 16,
+    ("cpu", "audio"): 4,
+    ("cuda", "text"): 256,
+    ("cuda", "image"): 64,
+    ("cuda", "audio"): 16,
+}
+MOST = {"text": 4096, "image": 1024, "audio": 128}  # a first convolution makes 49 million numbers of 30 s
 PAYS = 1.05  # a size twice as large has to be this much faster
 RUNS = 3
 

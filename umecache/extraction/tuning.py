@@ -9,9 +9,11 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
+from umecache.data.sounds import wav_bytes
 from umecache.encoders.base import Encoder, Json, Prepared
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig
@@ -28,8 +30,8 @@ def tune(encoder: Encoder, config: ExtractConfig) -> dict[str, Json]:
         encoder.module.to(memory_format=torch.channels_last)
         facts["memory_format"] = "channels_last"
     if config.compile:
-        # Texts come in every length: one graph for all of them instead of one each.
-        encoder.module.compile(dynamic=True if encoder.modality == "text" else None)
+        # Texts and sounds come in every length: one graph for all of them instead of one each.
+        encoder.module.compile(dynamic=None if encoder.modality == "image" else True)
         facts["compiled"] = True
         try:
             device = next(encoder.module.parameters()).device
@@ -49,6 +51,8 @@ def example(encoder: Encoder) -> Prepared:
     """A made-up input, for a first run."""
     if encoder.modality == "text":
         return encoder.prepare("what is the colour of the small cup on the table?")
+    if encoder.modality == "audio":
+        return encoder.prepare(wav_bytes(np.zeros(160_000, np.float32), 16_000))
     data = io.BytesIO()
     Image.new("RGB", (640, 480), (90, 120, 150)).save(data, "PNG")
     return encoder.prepare(data.getvalue())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from umecache.training.runs import Run
 
 Item = str | bytes
-"""A text, or the bytes of an image file."""
+"""A text, or the bytes of an image or sound file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +83,27 @@ class Answerer:
         return [each.encoder for each in self._modalities]
 
     def ask(
-        self, questions: Sequence[str], image: str | Path | bytes | None = None, *, top: int = 5
+        self,
+        questions: Sequence[str],
+        image: str | Path | bytes | None = None,
+        *,
+        audio: str | Path | bytes | None = None,
+        top: int = 5,
     ) -> list[list[Guess]]:
         """The `top` likeliest answers to each question, best first.
 
         Args:
-            questions: any number, about one image; none where the head looks at no text.
-            image: a file, or its bytes; not needed where the head looks at text alone.
+            questions: any number, about one image and one sound; none where the head looks at no text.
+            image, audio: a file, or its bytes; not needed where the head doesn't look at them.
 
         Raises:
-            UsageError: no question, or no image, where one is needed.
-            DataError: the image can't be read.
+            UsageError: no question, image or sound where one is needed.
+            DataError: the image or the sound can't be read.
         """
         given: dict[str, list[Item]] = {"text": list(questions)} if questions else {}
-        if image is not None:
-            given["image"] = [image if isinstance(image, bytes) else _read(Path(image))]
+        for kind, file in (("image", image), ("audio", audio)):
+            if file is not None:
+                given[kind] = [file if isinstance(file, bytes) else _read(Path(file))]
         self.seconds = {}
         features = {each.name: self._features(each, given, max(len(questions), 1)) for each in self._modalities}
         started = time.perf_counter()
@@ -114,7 +120,7 @@ class Answerer:
     def _features(
         self, modality: _Modality, given: Mapping[str, Sequence[Item]], questions: int
     ) -> tuple[Tensor, Tensor]:
-        """Tokens [Q, T, D] and mask [Q, T]; the one image serves all questions."""
+        """Tokens [Q, T, D] and mask [Q, T]; the one image or sound serves all questions."""
         kind = modality.encoder.modality
         if kind not in given:
             flag = "--question TEXT" if kind == "text" else f"--{kind} FILE"

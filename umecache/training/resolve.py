@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from umecache.stores.reader import progress
 from umecache.training.layers import is_layer, same_but_layers, spread, stored_layer
 from umecache.training.targets import Index
 
+MODALITIES = ("text", "image", "audio")
 SHOWN = 3  # ids named in an error
 FILES_COMPARED = 8  # image files whose content is compared with what was encoded: enough to tell data sets apart
 
@@ -44,16 +45,21 @@ class Source:
     Attributes:
         name: the modality as fusions see it: "text", "image", or a name of `--features`.
         model: the encoder's short name, from the manifest.
-        by_image: records are keyed by image id; else by question id.
+        keyed_by: whose ids the records have.
         stores: split name -> its store.
         paths: split name -> where it lies.
     """
 
     name: str
     model: str
-    by_image: bool
+    keyed_by: Literal["question", "image", "audio"]
     stores: Mapping[str, Store]
     paths: Mapping[str, Path]
+
+    @property
+    def by_image(self) -> bool:
+        """Records are keyed by image id."""
+        return self.keyed_by == "image"
 
     @property
     def dim(self) -> int:
@@ -62,6 +68,9 @@ class Source:
 
     def ids(self, split: Split) -> Index:
         """The record of each question of a split."""
+        if self.keyed_by == "audio":
+            split.file_ids("audio")  # refuses data without sounds
+            return np.array([q.audio_id for q in split.questions], dtype=np.int64)
         return np.array([q.image_id if self.by_image else q.id for q in split.questions], dtype=np.int64)
 
     def facts(self) -> dict[str, Json]:
@@ -69,7 +78,7 @@ class Source:
         return {
             "name": self.name,
             "model": self.model,
-            "keyed_by": "image" if self.by_image else "question",
+            "keyed_by": self.keyed_by,
             "dim": self.dim,
             "encoder": declaration(next(iter(self.stores.values()))),
             "stores": {
@@ -155,9 +164,18 @@ def _open(
             why=f"It holds {first.manifest.get('recipe', {}).get('layers', 'last')!r}.",
             next=f"{_extract(name, dataset, model=str(first.manifest.get('model')))} --layers {layer}",
         )
+    return Source(name, str(first.manifest.get("model") or folder.name), _keyed_by(opened, splits), opened, paths)
+
+
+def _keyed_by(stores: Mapping[str, Store], splits: Sequence[Split]) -> Literal["question", "image", "audio"]:
+    """Whose ids the records have: the stores' modality says; of features made elsewhere, the ids."""
+    first = stores[splits[0].name]
     modality = first.manifest.get("modality")
-    by_image = modality == "image" or (modality != "text" and not _holds(first, [q.id for q in splits[0].questions]))
-    return Source(name, str(first.manifest.get("model") or folder.name), by_image, opened, paths)
+    if modality in ("text", "image"):
+        return "question" if modality == "text" else "image"
+    if modality == "audio" and first.manifest.get("dataset") and all(split.audio_ids for split in splits):
+        return "audio"
+    return "question" if _holds(first, [q.id for q in splits[0].questions]) else "image"
 
 
 def _split_folder(folder: Path, split: str) -> Path | None:
@@ -259,7 +277,7 @@ def check_inputs(source: Source, split: Split) -> None:
         )
     distinct = np.unique(wanted)
     absent = distinct[~np.isin(distinct, stored)]
-    kind = "images" if source.by_image else "questions"
+    kind = {"image": "images", "audio": "sounds", "question": "questions"}[source.keyed_by]
     extract = _extract(source.name, None, model=source.model, split=split.name, data=split.folder)
     if len(absent):
         raise StoreMismatch(
@@ -279,21 +297,21 @@ def check_inputs(source: Source, split: Split) -> None:
 
 
 def _other_inputs(source: Source, split: Split) -> Index:
-    """Ids whose input is not what was encoded under them: all texts are compared, and a few image files."""
-    store = source.stores[split.name]
+    """Ids whose input is not what was encoded under them: all texts are compared, and a few image or sound files."""
+    store, modality = source.stores[split.name], source.stores[split.name].manifest.get("modality")
     imported = (store.manifest.get("recipe") or {}).get("imported")  # its digests are of the features themselves
-    if store.digests is None or imported or store.manifest.get("modality") not in ("text", "image"):
+    if store.digests is None or imported or modality not in ("text", "image", "audio"):
         return np.empty(0, np.int64)
     digests: dict[int, bytes] = {}
-    if not source.by_image:
+    if modality == "text":
         for question in split.questions:
             digests[question.id] = hashlib.sha256(question.text.encode("utf-8", "surrogatepass")).digest()
     else:
-        for image_id in split.image_ids:
-            path = split.image_path(image_id) if image_id not in store.failures else None
+        for file_id in split.image_ids if modality == "image" else split.audio_ids:
+            path = split.file_path(modality, file_id) if file_id not in store.failures else None
             if path is not None:
                 with contextlib.suppress(OSError):  # a file that can't be read now can't be compared
-                    digests[image_id] = hashlib.sha256(path.read_bytes()).digest()
+                    digests[file_id] = hashlib.sha256(path.read_bytes()).digest()
             if len(digests) == FILES_COMPARED:
                 break
     ids = np.fromiter(digests, np.int64, len(digests))
@@ -316,7 +334,7 @@ def _check_modality(source: Source) -> None:
     for split, store in source.stores.items():
         modality = store.manifest.get("modality")
         asked = modality_of(source.name)
-        if asked in ("text", "image") and modality in ("text", "image") and modality != asked:
+        if asked in MODALITIES and modality in MODALITIES and modality != asked:
             raise StoreMismatch(
                 f"{_flag(asked)} names a store of {modality} features ({source.paths[split]}).",
                 next=f"--{modality} {source.paths[split]}",
@@ -395,7 +413,7 @@ def _extract(
     data: Path | None = None,
 ) -> str:
     """The command that makes what is missing."""
-    model = model or {"text": "bert", "image": "vit"}.get(name, "MODEL")
+    model = model or {"text": "bert", "image": "vit", "audio": "wav2vec2"}.get(name, "MODEL")
     where = data if dataset is None else dataset.folder
     return f"umecache extract --model {model} --data {where}" + (f" --split {split}" if split else "")
 

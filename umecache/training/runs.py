@@ -79,15 +79,22 @@ class Run:
             best_B = self.model(features).argmax(dim=-1)
         return [self.vocab.answers[int(answer)] for answer in best_B]
 
-    def answer(self, *, question: str, image: str | Path | bytes | None = None, top: int = 5) -> list[Guess]:
-        """The likeliest answers to a new question about an image file, best first.
+    def answer(
+        self,
+        *,
+        question: str | None = None,
+        image: str | Path | bytes | None = None,
+        audio: str | Path | bytes | None = None,
+        top: int = 5,
+    ) -> list[Guess]:
+        """The likeliest answers to a new question about an image file (and a sound file), best first.
 
         The first call loads the encoders; several questions about one image are cheaper by `answerer.ask`.
 
         Raises:
             UmecacheError: as `Answerer` and `Answerer.ask`.
         """
-        return self.answerer.ask([question], image, top=top)[0]
+        return self.answerer.ask([] if question is None else [question], image, audio=audio, top=top)[0]
 
     @cached_property
     def answerer(self) -> Answerer:

@@ -119,7 +119,7 @@ def _source(feature: dict[str, Any], split: Split, said: str | None) -> Source:
             why="Trained on and found: " + "; ".join(lines[:3]) + ".",
             next=f"umecache extract --model {feature['model']} --split {split.name}, as the others were made",
         )
-    source = Source(name, feature["model"], feature["keyed_by"] == "image", {split.name: store}, {split.name: path})
+    source = Source(name, feature["model"], feature["keyed_by"], {split.name: store}, {split.name: path})
     check_inputs(source, split)
     return source
 
