@@ -39,7 +39,7 @@ def test_words(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = """--method evc --method-arg pairs=cross --text bert --image vit --train-split train --eval-split val
-        --seeds 0,7 --stack-seeds --shuffle-images --order window --window 4 --order-seed 3 --epochs 2 --lr 2e-4 --schedule constant --warmup 0.2 --optimizer adam
+        --seeds 0,7 --label-limit 9 --stack-seeds --shuffle-images --order window --window 4 --order-seed 3 --epochs 2 --lr 2e-4 --schedule constant --warmup 0.2 --optimizer adam
         --weight-decay 0.02 --clip 0.5 --batch-size 5 --classes 2 --min-count 2 --loss soft --width 4 --dropout 0.2
         --accumulate 2 --ema 0.9 --precision bf16
         --patience 2 --holdout 0.4 --limit 10 --protocol thesis --devices cpu --threads 1 --residency store"""
@@ -48,7 +48,7 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
     asked = json.loads((Path(document["run"]) / "run.json").read_text())["asked"]
     assert asked == {
         "data": tiny[1], "features": {}, "facts": {}, "train_split": "train", "eval_split": "val", "limit": 10,
-        "stack_seeds": True, "shuffle_images": True, "order": "window", "window": 4, "order_seed": 3, "seeds": [0, 7], "classes": 2, "min_count": 2, "loss": "soft", "optimizer": "adam",
+        "init": None, "label_limit": 9, "stack_seeds": True, "shuffle_images": True, "order": "window", "window": 4, "order_seed": 3, "seeds": [0, 7], "classes": 2, "min_count": 2, "loss": "soft", "optimizer": "adam",
         "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5, "batch_size": 5, "epochs": 2,
         "accumulate": 2, "ema": 0.9, "precision": "bfloat16",
         "holdout": 0.4, "patience": 2, "width": 4, "dropout": 0.2, "protocol": "thesis", "residency": "store",

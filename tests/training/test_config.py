@@ -10,6 +10,7 @@ from umecache.errors import UsageError
 from umecache.training.config import (
     CompareConfig,
     FuseConfig,
+    PretrainConfig,
     parse_grid,
     parse_lr,
     parse_pairs,
@@ -117,3 +118,16 @@ def test_precisions_have_short_names() -> None:
         FuseConfig(precision="int8")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--ema"):
         FuseConfig(ema=1.0)
+
+
+def test_pre_training_takes_what_it_can() -> None:
+    assert PretrainConfig(train_split="val").train_split == "val"  # no other split is looked at
+    for said in ({"objectives": ()}, {"objectives": ("match", "match")}, {"objectives": ("words",)}):
+        with pytest.raises(UsageError, match="--objectives"):
+            PretrainConfig(**said)
+    with pytest.raises(UsageError, match="--mask-share"):
+        PretrainConfig(mask_share=1.5)
+    with pytest.raises(UsageError, match="one seed"):
+        PretrainConfig(seeds=(0, 1))
+    with pytest.raises(UsageError, match="--label-limit"):
+        FuseConfig(label_limit=0)

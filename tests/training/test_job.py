@@ -139,9 +139,11 @@ def test_a_tracker_hears_every_epoch_of_every_head(world: Any) -> None:
 def test_the_order_is_settled_by_where_features_stay(world: Any) -> None:
     for residency, order in (("auto", "full"), ("memory", "full"), ("store", "window")):
         material = material_of(world, residency=residency)
-        settled = settle_order(material.config, material.questions, [material.sources], Place(torch.device("cpu")))
+        settled = settle_order(
+            material.config, material.questions.train, [material.sources], Place(torch.device("cpu"))
+        )
         assert settled.order == order
-    assert settle_order(settled, material.questions, [], Place(torch.device("cpu"))) is settled
+    assert settle_order(settled, material.questions.train, [], Place(torch.device("cpu"))) is settled
 
 
 def test_by_windows_an_epoch_reads_every_image_once(world: Any) -> None:

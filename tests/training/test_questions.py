@@ -39,8 +39,13 @@ def test_counts_and_vocabulary(world: Any) -> None:
     questions = load_questions(config(world.data))
     assert set(questions.vocab.answers) == {"red", "green", "blue"}
     assert questions.facts() == {
-        "train": 180, "trained_on": 180, "skipped_out_of_vocabulary": 0, "eval": 72, "eval_out_of_vocabulary": 0,
-    }  # fmt: skip
+        "train": 180,
+        "labelled": 180,
+        "trained_on": 180,
+        "skipped_out_of_vocabulary": 0,
+        "eval": 72,
+        "eval_out_of_vocabulary": 0,
+    }
     told = questions.vocabulary_facts()
     assert (told["classes"], told["coverage"]) == (3, 100.0)
     assert "train" in str(told["definition"])
@@ -136,3 +141,19 @@ def test_without_annotations_nothing_is_scored(kit: Any, tmp_path: Path) -> None
     assert questions.baselines == {}
     assert questions.facts()["eval_out_of_vocabulary"] is None
     assert len(questions.answers(np.zeros(9, np.int64))) == 9
+
+
+def test_few_labels_are_all_that_is_learned_from(world: Any) -> None:
+    every = load_questions(config(world.data))
+    few, fewer = (load_questions(config(world.data, label_limit=count)) for count in (40, 10))
+    assert len(few.labelled) == 40 and set(fewer.labelled) < set(few.labelled)
+    assert len(few.train.questions) == len(every.train.questions) and len(every.labelled) == len(every.trained_on)
+    assert set(few.trained_on) <= set(few.labelled)
+    assert few.vocabulary_facts()["definition"] == every.vocabulary_facts()["definition"].replace("180", "40")
+    rest, held = few.held_out
+    assert set(rest) | set(held) == set(few.labelled) and not set(rest) & set(held)
+    facts = few.facts()
+    assert facts["labelled"] == 40 and facts["train"] == 180 and facts["eval"] == every.facts()["eval"]
+    assert load_questions(config(world.data, label_limit=10**6)).facts() == every.facts()
+    with pytest.raises(DataError, match="none is left to hold out"):
+        _ = load_questions(config(world.data, label_limit=1, holdout=0.01)).held_out

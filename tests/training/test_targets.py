@@ -12,7 +12,7 @@ from umecache.data.answers import AnswerVocab
 from umecache.data.dataset import Annotation, Question, Split, open_dataset
 from umecache.data.images import ImageIndex
 from umecache.errors import DataError
-from umecache.training.targets import Targets, hold_out
+from umecache.training.targets import Targets, hold_out, some_labels
 
 
 def split_of(answers: list[list[str]], *, annotated: bool = True) -> Split:
@@ -95,3 +95,11 @@ def test_real_questions(shared: Path) -> None:
     # Predicting every question's own class scores at least what the least agreed answer gives, 0.3.
     best = targets.accuracy(targets.known, targets.hard(targets.known).numpy())
     assert 80 < best <= 100
+
+
+def test_fewer_labels_are_among_more() -> None:
+    split = split_of([["a"]] * 30)
+    few, more = some_labels(split, 5, 0), some_labels(split, 12, 0)
+    assert len(few) == 5 and set(few) < set(more) and (np.diff(more) > 0).all()
+    assert some_labels(split, None, 0).tolist() == some_labels(split, 99, 0).tolist() == list(range(30))
+    assert some_labels(split, 12, 1).tolist() != more.tolist()

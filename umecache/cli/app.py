@@ -24,6 +24,7 @@ COMMANDS = {
     "data": "umecache.cli.data:app",
     "plan": "umecache.cli.plan:plan",
     "extract": "umecache.cli.extract:extract",
+    "pretrain": "umecache.cli.pretrain:pretrain",
     "fuse": "umecache.cli.fuse:fuse",
     "compare": "umecache.cli.compare:compare",
     "report": "umecache.cli.report:report",

@@ -24,6 +24,8 @@ def compare(
         list[str] | None, typer.Option(help="KEY=VALUE for all that take it, METHOD.KEY=VALUE for one; repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: 3.")] = None,
+    init: Annotated[str | None, typer.Option(help="Start from a run of `umecache pretrain`.")] = None,
+    label_limit: Annotated[int | None, typer.Option(help="Use the answers of N drawn train questions only.")] = None,
     stack_seeds: Annotated[
         bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
     ] = False,
@@ -103,6 +105,8 @@ def compare(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "init": init,
+            "label_limit": label_limit,
             "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,

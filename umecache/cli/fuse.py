@@ -25,6 +25,8 @@ def fuse(
     eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
     method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
+    init: Annotated[str | None, typer.Option(help="Start from a run of `umecache pretrain`.")] = None,
+    label_limit: Annotated[int | None, typer.Option(help="Use the answers of N drawn train questions only.")] = None,
     stack_seeds: Annotated[
         bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
     ] = False,
@@ -93,6 +95,8 @@ def fuse(
             "data": data,
             "train_split": train_split,
             "eval_split": eval_split,
+            "init": init,
+            "label_limit": label_limit,
             "stack_seeds": stack_seeds or None,
             "shuffle_images": shuffle_images or None,
             "order": order,

@@ -22,6 +22,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import CompareConfig
 from umecache.training.folders import NewFolder, stamp
 from umecache.training.head import HeadSpec
+from umecache.training.initial import check_initial, load_initial
 from umecache.training.job import (
     Material,
     Rate,
@@ -69,7 +70,8 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         questions = load_questions(config)
         cells = _cells(config, questions)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
-        config = settle_order(config, questions, cells, where)
+        check_initial(config, arguments, cells, questions)
+        config = settle_order(config, questions.train, cells, where)
         job = job_facts(config, questions, cells, where)
         kept = Kept(Path(config.out) if config.update and config.out else None)
         with run_folder(config, default, job, where, update=config.update) as (folder, checkpoints, tracker):
@@ -240,6 +242,14 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
         + "); seeds vary initialisation and dropout.",
         "± is the sample standard deviation over seeds (n - 1).",
     ]
+    if config.init is not None:
+        started = load_initial(config.init)
+        notes.append(f"The fusion of {started.method} started from {started.path}, all else from its seeds (--init).")
+    if config.label_limit is not None:
+        notes.append(
+            f"Trained on the answers of {len(questions.labelled):,} of {len(questions.train.questions):,} questions "
+            "(--label-limit); the vocabulary is theirs too."
+        )
     if config.stack_seeds:
         notes.append(
             "Heads of one method were trained stacked (--stack-seeds): their numbers are those of single runs within "

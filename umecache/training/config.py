@@ -38,6 +38,8 @@ class TrainConfig:
     train_split: str = "train"
     eval_split: str = "val"
     limit: int | None = None  # the first N questions of each split, and their images
+    label_limit: int | None = None  # so many questions of train, drawn by `order_seed`, have answers; None: all
+    init: str | None = None  # a run of `umecache pretrain` whose fusion heads start from; None: from their seeds
     shuffle_images: bool = False  # a negative control: every question sees another question's image
     order: Order = "auto"  # "full": all questions shuffled; "window": images, then questions inside a window of them
     window: int = 1024  # images whose questions are shuffled together: 0.9 GB of ViT-B/16 at 384 px
@@ -83,7 +85,7 @@ class TrainConfig:
         _choice("precision", self.precision, get_args(Precision))
         for name in ("batch_size", "accumulate", "epochs", "width", "window"):
             _positive(name, getattr(self, name))
-        for name in ("limit", "min_count", "patience", "threads"):
+        for name in ("limit", "label_limit", "min_count", "patience", "threads"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
         if self.classes < 0:
@@ -166,6 +168,31 @@ class CompareConfig(TrainConfig):
         if isinstance(self.lr, tuple):
             return self.lr
         return () if self.lr == "auto" else (self.lr,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig(TrainConfig):
+    """One method, without answers: shared fields about answers, scoring and early stopping don't matter."""
+
+    eval_split: str = ""  # none is looked at
+    text: str | None = None
+    image: str | None = None
+    method: str = "ume"
+    method_args: Mapping[str, Json] = field(default_factory=dict)
+    lr: float = 1e-3
+    objectives: tuple[str, ...] = ("match", "mask")
+    mask_share: float = 0.15  # of a hidden modality's tokens, as in BERT, LXMERT and UNITER
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        _check_lr(self.lr)
+        _range("mask_share", self.mask_share, 0.0, 1.0)
+        if not self.objectives or len(set(self.objectives)) != len(self.objectives):
+            raise UsageError(f"--objectives {_listed(self.objectives)}: name match, mask or both.")
+        for name in self.objectives:
+            _choice("objectives", name, ("match", "mask"))
+        if len(self.seeds) != 1:
+            raise UsageError("Pre-training takes one seed.", next="one run for each seed")
 
 
 SEEDS_HELP = "--seeds 5 (that many: 0 to 4), --seeds 0,1,7 (these), --seeds 0, (one)"

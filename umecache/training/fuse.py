@@ -18,6 +18,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.training.config import FuseConfig
 from umecache.training.folders import stamp
 from umecache.training.head import HeadSpec
+from umecache.training.initial import check_initial
 from umecache.training.job import Material, job_facts, place, run_folder, run_heads, say_run, settle_order
 from umecache.training.model import modalities_of, share_arguments
 from umecache.training.outcome import file_name, write_method, write_sweep
@@ -60,7 +61,8 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             for seed in config.seeds
         ]
         default = runs_home() / questions.dataset.name / f"{file_name(config.method)}-{stamp()}"
-        config = settle_order(config, questions, [sources], where)
+        check_initial(config, {config.method: arguments}, [sources], questions)
+        config = settle_order(config, questions.train, [sources], where)
         job = job_facts(config, questions, [sources], where)
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             say_run(folder, config, reporter)

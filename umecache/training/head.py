@@ -29,6 +29,7 @@ from umecache.errors import JobFailed
 from umecache.extraction.devices import autocast
 from umecache.fusion.base import Features
 from umecache.training.config import TrainConfig
+from umecache.training.initial import Initial
 from umecache.training.model import FusionClassifier, build_model
 from umecache.training.randomness import RandomState
 
@@ -80,6 +81,7 @@ class Head:
         classes: C.
         steps: optimizer steps of the whole training, for the schedule.
         device: where it trains.
+        initial: pre-trained weights of the fusion; None: those of the seed.
 
     Attributes:
         model: the FusionClassifier.
@@ -100,6 +102,7 @@ class Head:
         classes: int,
         steps: int,
         device: torch.device,
+        initial: Initial | None = None,
     ) -> None:
         self.spec, self.config, self.device = spec, config, device
         self.history: list[Epoch] = []
@@ -108,14 +111,10 @@ class Head:
         self.random = RandomState(spec.seed, device)
         with self.random.active():
             # Drawn on the CPU, so that a seed gives the same weights on every device.
-            self.model = build_model(
-                spec.method,
-                dims=dims,
-                classes=classes,
-                width=config.width,
-                dropout=config.dropout,
-                method_args=spec.method_args,
-            ).to(device)
+            self.model = self._build(dims, classes)
+        if initial is not None:
+            initial.into(spec.method, self.model)
+        self.model.to(device)
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
         optimizer = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         fused = device.type in ("cpu", "cuda")  # one kernel for a whole step, where torch has one
@@ -157,12 +156,25 @@ class Head:
         started = time.perf_counter()
         self.model.train()
         with self.random.active():
-            with autocast(self.device, self.config.precision):
-                logits_BC = self.model(features)
-            loss = loss_of(logits_BC.float(), target)
+            loss = self._loss(features, target)
             self.scaled(loss if weight == 1.0 else weight * loss).backward()  # type: ignore[no-untyped-call]
         self.learn(loss.detach(), update=update)
         self.seconds += time.perf_counter() - started
+
+    def _build(self, dims: Mapping[str, int], classes: int) -> FusionClassifier:
+        return build_model(
+            self.spec.method,
+            dims=dims,
+            classes=classes,
+            width=self.config.width,
+            dropout=self.config.dropout,
+            method_args=self.spec.method_args,
+        )
+
+    def _loss(self, features: Features, target: Tensor) -> Tensor:
+        with autocast(self.device, self.config.precision):
+            logits_BC = self.model(features)
+        return loss_of(logits_BC.float(), target)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """What the backward pass starts from."""

@@ -32,6 +32,7 @@ from umecache.training.checkpoint import Checkpoints
 from umecache.training.config import TrainConfig
 from umecache.training.folders import NewFolder, new_folder
 from umecache.training.head import Head, HeadSpec
+from umecache.training.initial import Initial, load_initial
 from umecache.training.loop import predict, train
 from umecache.training.questions import Questions
 from umecache.training.resolve import Source
@@ -80,6 +81,11 @@ class Material:
     def eval_reader(self) -> FeatureReader:
         """Features of the eval split, by position."""
         return self._reader(self.questions.evaluation)
+
+    @cached_property
+    def initial(self) -> Initial | None:
+        """What fusions start from, where a pre-training run is named."""
+        return None if self.config.init is None else load_initial(self.config.init)
 
     @property
     def images(self) -> Index | None:
@@ -134,7 +140,8 @@ class Material:
         steps = math.ceil(len(index) / (self.config.batch_size * self.config.accumulate)) * self.config.epochs
         dims = {source.name: source.dim for source in self.sources}
         classes = self.questions.targets.classes
-        return [Head(spec, self.config, dims=dims, classes=classes, steps=steps, device=self.device) for spec in specs]
+        shared: dict[str, Any] = {"dims": dims, "classes": classes, "steps": steps, "device": self.device}
+        return [Head(spec, self.config, initial=self.initial, **shared) for spec in specs]
 
     def _ids(self, source: Source, split: Split) -> Index:
         """The record of each question; with `shuffle_images`, that of another image of the split.
@@ -304,18 +311,23 @@ def job_facts(
     config: TrainConfig, questions: Questions, cells: Sequence[Sequence[Source]], where: Place
 ) -> dict[str, Any]:
     """What decides the numbers of a run: an unfinished one is gone on with only where all of it is the same."""
+    facts = unlabelled_facts(config, cells, where)
+    return {**facts, "targets": questions.targets_sha256, "processes": where.processes}
+
+
+def unlabelled_facts(config: TrainConfig, cells: Sequence[Sequence[Source]], where: Place) -> dict[str, Any]:
+    """The same of a run without answers."""
     asked = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_DECIDING}
     return {
         "asked": asked,
+        "init": None if config.init is None else load_initial(config.init).digest,
         "stores": [[source.facts()["stores"] for source in cell] for cell in cells],
-        "targets": questions.targets_sha256,
         "versions": versions(),
         "device": where.device.type,
-        "processes": where.processes,
     }
 
 
-def settle_order(config: AnyConfig, questions: Questions, cells: Sequence[Sequence[Source]], where: Place) -> AnyConfig:
+def settle_order(config: AnyConfig, train: Split, cells: Sequence[Sequence[Source]], where: Place) -> AnyConfig:
     """The configuration with the order decided: a full shuffle where the features of every pass stay in memory, else by
     windows of images. It decides the numbers of a run, so it is written down, and all processes take the main one's.
     """
@@ -324,8 +336,7 @@ def settle_order(config: AnyConfig, questions: Questions, cells: Sequence[Sequen
 
     def choose() -> Literal["full", "window"]:
         for cell in cells:
-            split = questions.train
-            size = sum(bytes_needed(source.stores[split.name], source.ids(split)) for source in cell)
+            size = sum(bytes_needed(source.stores[train.name], source.ids(train)) for source in cell)
             kept = room_for(size, where.device) if config.residency == "auto" else config.residency
             if kept == "store":
                 return "window"

@@ -149,6 +149,7 @@ def _asked(result: Result, material: Material) -> dict[str, Any]:
             "dropout": config.dropout,
             "classes": questions.targets.classes,
         },
+        "init": None if material.initial is None else material.initial.told(),
         "features": [source.facts() for source in material.sources],
         "questions": questions.facts(),
         "vocabulary_facts": questions.vocabulary_facts(),

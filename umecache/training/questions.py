@@ -20,7 +20,7 @@ from umecache.data.scoring import EXACT, Scores, score_predictions
 from umecache.encoders.base import Json
 from umecache.errors import DataError
 from umecache.training.config import TrainConfig
-from umecache.training.targets import Index, Targets, hold_out
+from umecache.training.targets import Index, Targets, hold_out, some_labels
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Questions:
 
     Attributes:
         train, evaluation: the splits; `evaluation` may have no annotations (test): it is then predicted, not scored.
-        vocab: answers of train only.
+        vocab: answers of train only, of its labelled questions.
+        labelled: positions of the train questions whose answers may be used: all, but for `label_limit`.
     """
 
     config: TrainConfig
@@ -38,18 +39,30 @@ class Questions:
     evaluation: Split
     vocab: AnswerVocab
     targets: Targets
+    labelled: Index
     notes: tuple[str, ...] = field(default=())
 
-    @property
+    @cached_property
     def trained_on(self) -> Index:
-        """Positions of the train questions whose answer the vocabulary has."""
-        return self.targets.known
+        """Positions of the labelled train questions whose answer the vocabulary has."""
+        return np.intersect1d(self.targets.known, self.labelled)
 
     @cached_property
     def held_out(self) -> tuple[Index, Index]:
-        """(positions to train on, positions held out), divided by image."""
+        """(positions to train on, positions held out), divided by image.
+
+        Raises:
+            DataError: one of them is empty.
+        """
         rest, held = hold_out(self.train, self.config.holdout, self.config.order_seed)
-        return np.intersect1d(rest, self.targets.known), held
+        rest, held = np.intersect1d(rest, self.trained_on), np.intersect1d(held, self.labelled)
+        if not (len(rest) and len(held)):
+            left = "hold out" if len(rest) else "train on"
+            raise DataError(
+                f"Of {len(self.labelled):,} labelled questions none is left to {left}.",
+                next="a larger --label-limit, or another --holdout",
+            )
+        return rest, held
 
     @cached_property
     def targets_sha256(self) -> str:
@@ -104,8 +117,9 @@ class Questions:
             unknown = sum(self.vocab.hard_target(annotations[q.id]) is None for q in self.evaluation.questions)
         return {
             "train": len(self.train.questions),
+            "labelled": len(self.labelled),
             "trained_on": len(self.trained_on),
-            "skipped_out_of_vocabulary": len(self.train.questions) - len(self.trained_on),
+            "skipped_out_of_vocabulary": len(self.labelled) - len(self.trained_on),
             "eval": len(self.evaluation.questions),
             "eval_out_of_vocabulary": unknown,
         }
@@ -135,9 +149,9 @@ def load_questions(config: TrainConfig) -> Questions:
             why="Training needs answers.",
             next="name an annotated split with --train-split",
         )
-    vocab = AnswerVocab.build(
-        train.annotations.values(), classes=config.classes or None, min_count=config.min_count, source=train.name
-    )
+    labelled = some_labels(train, config.label_limit, config.order_seed)
+    answered = (train.annotations[train.questions[position].id] for position in labelled)
+    vocab = AnswerVocab.build(answered, classes=config.classes or None, min_count=config.min_count, source=train.name)
     targets = Targets(train, vocab)
     if not len(targets.known):
         raise DataError(
@@ -145,7 +159,7 @@ def load_questions(config: TrainConfig) -> Questions:
             why=f"--classes {config.classes}, --min-count {config.min_count}.",
             next="--min-count 1",
         )
-    return Questions(config, dataset, train, evaluation, vocab, targets, _notes(train, evaluation))
+    return Questions(config, dataset, train, evaluation, vocab, targets, labelled, _notes(train, evaluation))
 
 
 def _check_overlap(train: Split, evaluation: Split) -> None:

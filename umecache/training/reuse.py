@@ -28,11 +28,12 @@ from umecache.data.results import read_results
 from umecache.encoders.base import Json
 from umecache.errors import DataError
 from umecache.training.head import Epoch, Head, HeadSpec
+from umecache.training.initial import load_initial
 from umecache.training.job import NOT_DECIDING, Material, Rate, Result
 from umecache.training.runs import versions
 
 _BY_SPEC = frozenset({"method", "methods", "method_args", "seeds", "lr", "lr_grid"})
-_BY_STORES = frozenset({"data", "text", "image", "features", "facts", "recipe"})
+_BY_STORES = frozenset({"data", "text", "image", "features", "facts", "recipe", "init"})
 
 
 def head_job(spec: HeadSpec, material: Material) -> str:
@@ -43,6 +44,7 @@ def head_job(spec: HeadSpec, material: Material) -> str:
         "spec": dataclasses.asdict(spec),
         "settings": {key: value for key, value in dataclasses.asdict(config).items() if key not in skipped},
         "stores": {source.name: _fingerprints(source.facts()) for source in material.sources},
+        "init": None if config.init is None else load_initial(config.init).digest,
         "targets": questions.targets_sha256,
         "answers": questions.vocab.answers,
         "questions": [question.id for question in questions.evaluation.questions],

@@ -184,6 +184,10 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         )
     try:
         facts = json.loads(file.read_text("utf-8"))
+        if facts.get("pretrained"):
+            raise UsageError(
+                f"{folder} is a pre-training run: it answers nothing.", next=f"umecache fuse --init {folder}"
+            )
         if facts["format"] != FORMAT or not facts["seeds"]:
             raise ValueError(f"format {facts['format']!r}; this version reads {FORMAT}")
     except (KeyError, TypeError, ValueError) as error:

@@ -117,3 +117,12 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Index, Index]:
     held = {images[position] for position in chosen}
     is_held = np.fromiter((question.image_id in held for question in split.questions), bool, len(split.questions))
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def some_labels(split: Split, count: int | None, seed: int) -> Index:
+    """Positions of `count` questions of a split, drawn evenly, in file order; None, or more than there are: all.
+
+    Of one seed, the fewer are among the more.
+    """
+    drawn: Index = np.random.default_rng(seed).permutation(len(split.questions))[:count]
+    return np.sort(drawn)
