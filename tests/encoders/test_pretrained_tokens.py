@@ -15,7 +15,7 @@ from umecache.errors import DataError, UsageError
 TEXTS = [*QUESTIONS[:40], "", "  two  spaces ", "Émile's 中文 \U0001f600", "a\x00b", "CAPITALS", "unseenword 12,345"]
 
 
-@pytest.mark.parametrize("kind", list(TRAINERS))
+@pytest.mark.parametrize("kind", sorted(TRAINERS.keys() - {"wav2vec2", "hubert", "wavlm", "whisper"}))
 @pytest.mark.parametrize("max_length", [None, 6])
 def test_ids_are_those_of_transformers(tmp_path: Path, kind: str, max_length: int | None) -> None:
     from transformers import AutoTokenizer

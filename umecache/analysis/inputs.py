@@ -123,9 +123,7 @@ def open_inputs(
                 why=f"Its fingerprint is {store.fingerprint[:16]}, the run's {str(place['fingerprint'])[:16]}.",
                 next=f"--features {name}=STORE",
             )
-        source = Source(
-            name, str(facts["model"]), facts["keyed_by"] == "image", {split.name: store}, {split.name: path}
-        )
+        source = Source(name, str(facts["model"]), facts["keyed_by"], {split.name: store}, {split.name: path})
         check_inputs(source, split)
         sources.append(source)
     if moved:
