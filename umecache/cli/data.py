@@ -1,6 +1,7 @@
 """`umecache data`: download a data set, look into a data folder, hold out a part of a split.
 
 umecache data get vqa-v2 --split train,val
+umecache data sample sample-sound --sound
 umecache data info vqa-v2
 umecache data split vqa-v2 --by image --fraction 0.1 --seed 0
 """
@@ -61,6 +62,34 @@ def get(
     )
     document = {"name": name, "folder": str(folder), "archives": [entry.to_json() for entry in fetched]}
     emit(document, json=json, words=lambda: _fetched_words(folder, fetched))
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write it to; files of its names are replaced.")],
+    sound: Annotated[
+        bool, typer.Option("--sound", help="With sounds: labelled items that need text, image and audio.")
+    ] = False,
+    images: Annotated[
+        int | None, typer.Option("--images", help="Pictures of all splits. Default: 1000, with sound 2000.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other pictures.")] = 0,
+    json: Json = False,
+) -> None:
+    """Write the built-in sample: drawn pictures and questions about them, offline.
+
+    Example:
+
+        umecache data sample sample-sound --sound
+
+    With --sound, a signal says which shape is meant, and no two of the three modalities suffice.
+    """
+    from umecache.data.sample import write_sample
+    from umecache.data.sample_sound import write_sound_sample
+
+    count = images if images is not None else 2000 if sound else 1000
+    (write_sound_sample if sound else write_sample)(folder, images=count, seed=seed)
+    emit({"folder": str(folder), "images": count, "sound": sound}, json=json, words=lambda: typer.echo(str(folder)))
 
 
 @app.command()
