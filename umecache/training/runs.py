@@ -184,7 +184,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         )
     try:
         facts = json.loads(file.read_text("utf-8"))
-        if facts.get("pretrained"):
+        if isinstance(facts, dict) and facts.get("pretrained"):
             raise UsageError(
                 f"{folder} is a pre-training run: it answers nothing.", next=f"umecache fuse --init {folder}"
             )
