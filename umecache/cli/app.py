@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 import typer
 import typer.main
 
+from umecache.cli.memory import steady_memory
 from umecache.cli.output import emit_error
 from umecache.errors import JobFailed, UmecacheError, UsageError
 
@@ -90,6 +91,7 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    steady_memory()
     sys.exit(run(sys.argv[1:]))
 
 
