@@ -1,0 +1,198 @@
+"""The commands as functions: the same settings, typed results, nothing printed.
+
+    stores = umecache.extract(["sample-text", "sample-image"], data="umecache-demo/data")
+    run = umecache.fuse(method="ume", data="umecache-demo/data", seeds=3)
+    table = umecache.compare(methods=("text-only", "concat", "ume"), data="umecache-demo/data", lr="auto")
+    umecache.predict(run, "what is on the table?", image="kitchen.jpg")[0].answer
+
+A mistake raises an UmecacheError that says what, why and what to do next; settings are named as the command's options.
+Progress goes to a `Reporter`, where one is given. Each call runs in this process on one device; a script started by
+`torchrun`, `accelerate launch` or `srun` takes part with all of its processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+
+from umecache.analysis.page import write_all
+from umecache.api.results import CompareResult, FuseResult, Row, SplitResult, row_of
+from umecache.api.settings import (
+    CompareSettings,
+    ExtractSettings,
+    File,
+    FuseSettings,
+    StoreRef,
+    compare_settings,
+    extract_config,
+    fuse_settings,
+    store_ref,
+)
+from umecache.data.results import write_results
+from umecache.errors import UnknownName, UsageError
+from umecache.extraction import extract as extraction
+from umecache.extraction.config import StoreSummary
+from umecache.extraction.devices import here, launched, parse_devices
+from umecache.reporting import Reporter
+from umecache.training import compare as comparing
+from umecache.training import fuse as fusing
+from umecache.training.answering import Answerer, Guess
+from umecache.training.runs import Run, load_run
+from umecache.training.splits import answer_split
+
+
+def extract(
+    model: str | Sequence[str], *, reporter: Reporter | None = None, **settings: Unpack[ExtractSettings]
+) -> list[StoreSummary]:
+    """Stage one: run frozen encoders once and store their hidden states.
+
+    Args:
+        model: one encoder or several, as `umecache extract --model` names them.
+        settings: see `ExtractSettings`; data=None is VQA v2, split=None train and val.
+
+    Returns:
+        One summary per model, split and layer: path, records, tokens, what could not be read, ...; a store that is
+        complete already is not made again.
+
+    Raises:
+        UmecacheError: bad input, an unknown model, a store of something else at that path, a full disk, ...
+    """
+    config = extract_config(model, **settings)
+    _one_device(config.device)
+    mine = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    place = here(config.device)
+    try:
+        return extraction.extract(config, reporter, place)
+    finally:
+        if mine:  # a group that the caller has made goes on
+            place.leave()
+
+
+def fuse(*, reporter: Reporter | None = None, **settings: Unpack[FuseSettings]) -> FuseResult:
+    """Stage two: train one fusion method on cached features, score it, save it.
+
+    Args:
+        settings: see `FuseSettings` and, for the defaults, `umecache.training.config.FuseConfig`.
+
+    Raises:
+        UmecacheError: data, stores or settings that don't fit; a loss that is not finite; a run folder that is taken.
+    """
+    config = fuse_settings(settings)
+    _one_device(config.device)
+    return fuse_result(fusing.fuse(config, reporter))
+
+
+def fuse_result(result: fusing.RunResult) -> FuseResult:
+    """A finished run with names and types."""
+    document = result.document
+    shared = {name: document.get(name) for name in ("method", "text", "image")}
+    facts: Sequence[Mapping[str, Any]] = document.get("rows", (document,)) if document else ()
+    return FuseResult(result.path, tuple(row_of(each, **shared) for each in facts), document)
+
+
+def compare(
+    *, baseline: str | None = None, reporter: Reporter | None = None, **settings: Unpack[CompareSettings]
+) -> CompareResult:
+    """Train many methods and seeds in one pass over the stores, and write the report.
+
+    Args:
+        baseline: what differences are taken to; None: the first method that is no control.
+        settings: see `CompareSettings` and, for the defaults, `umecache.training.config.CompareConfig`.
+
+    Raises:
+        UmecacheError: data, stores or settings that don't fit; a loss that is not finite; an `out` that is taken.
+    """
+    config = compare_settings(settings)
+    _one_device(config.device)
+    if baseline is not None and baseline not in config.methods:
+        raise UnknownName("baseline", baseline, config.methods, listing="umecache compare --help")
+    return compare_result(comparing.compare(config, reporter), baseline)
+
+
+def compare_result(comparison: comparing.Comparison, baseline: str | None) -> CompareResult:
+    """A finished comparison with its report; whatever happens here, nothing trained is lost."""
+    if not comparison.document:  # another process speaks for the job
+        return CompareResult(comparison.path, (), comparison.path / "report.html", (), {})
+    document = write_all(comparison.path, baseline=baseline)
+    rows: tuple[Row, ...] = tuple(row_of(each) for each in document["rows"])
+    return CompareResult(comparison.path, rows, Path(document["html"]), tuple(document["warnings"]), document)
+
+
+def predict(
+    run: File | Run | FuseResult,
+    question: str | None = None,
+    *,
+    image: str | Path | bytes | None = None,
+    audio: str | Path | bytes | None = None,
+    seed: int | None = None,
+    top: int = 5,
+    weights: Mapping[str, str] | None = None,
+    devices: str = "auto",
+) -> list[Guess]:
+    """Answer a new question: encoders as the run's stores declare them, then the trained head.
+
+    For several questions load once: `answerer = load_run(path).answerer`, then `answerer.ask(questions, image)`, which
+    encodes an image once for all questions about it.
+
+    Args:
+        image, audio: a file, or its bytes; not needed by a head that doesn't look at them.
+        seed: which head, where the run has several; None: its first.
+        weights: model -> checkpoint, where an encoder's weights are not found.
+
+    Returns:
+        The `top` likeliest answers, best first.
+
+    Raises:
+        UmecacheError: no such run, encoders that differ from those it was trained on, an image that can't be read.
+    """
+    answerer = Answerer(_loaded(run, seed, devices), weights=weights)
+    return answerer.ask([] if question is None else [question], image, audio=audio, top=top)[0]
+
+
+def predict_split(
+    run: File | Run | FuseResult,
+    split: str,
+    *,
+    data: File | None = None,
+    features: Mapping[str, StoreRef] | None = None,
+    out: File | None = None,
+    seed: int | None = None,
+    devices: str = "auto",
+    reporter: Reporter | None = None,
+) -> SplitResult:
+    """Answer every question of a split from its stores, into a results file; no encoder is needed.
+
+    Args:
+        data: of the split; None: the run's.
+        features: modality -> its store of the split, where it does not lie beside the run's.
+        out: the results file; None: results_SPLIT.json in the run.
+
+    Raises:
+        UmecacheError: no such run, split or store; a store that was made otherwise, or from other inputs.
+    """
+    loaded = _loaded(run, seed, devices)
+    stores = {name: store_ref(store) for name, store in (features or {}).items()}
+    found = answer_split(loaded, split, data=None if data is None else fspath(data), stores=stores, reporter=reporter)
+    file = loaded.path / f"results_{split}.json" if out is None else Path(out)
+    write_results(file, found.by_question, found.split)
+    return SplitResult(found.by_question, None if found.scores is None else found.scores.overall, file)
+
+
+def _loaded(run: File | Run | FuseResult, seed: int | None, devices: str) -> Run:
+    if isinstance(run, Run):
+        return run
+    path = Path(run) if isinstance(run, str | PathLike) else run.path
+    return load_run(path, seed=seed, device=parse_devices(devices)[0])
+
+
+def _one_device(devices: str) -> None:
+    if devices != "auto" and not launched() and len(named := parse_devices(devices)) > 1:
+        raise UsageError(
+            f"devices={devices!r} names {len(named)} devices.",
+            why="A call from Python runs in one process, on one device.",
+            next=f"torchrun --nproc-per-node {len(named)} YOUR_SCRIPT.py, or the command with --devices {devices}",
+        )
