@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig as ExtractConfig
     from umecache.fusion.base import Fusion as Fusion
     from umecache.fusion.registry import build_fusion as build_fusion
+    from umecache.loading.examples import open_examples as open_examples
+    from umecache.loading.torch_data import TokenDataset as TokenDataset
+    from umecache.loading.torch_data import data_loader as data_loader
     from umecache.stores import Store as Store
     from umecache.stores import open_store as open_store
     from umecache.training.runs import Run as Run
@@ -37,14 +40,17 @@ _HOMES = {
     "Fusion": "umecache.fusion.base",
     "Run": "umecache.training.runs",
     "Store": "umecache.stores",
+    "TokenDataset": "umecache.loading.torch_data",
     "UmecacheError": "umecache.errors",
     "build_fusion": "umecache.fusion.registry",
     "compare": "umecache.api.calls",
+    "data_loader": "umecache.loading.torch_data",
     "extract": "umecache.api.calls",
     "fuse": "umecache.api.calls",
     "load_encoder": "umecache.encoders.registry",
     "load_run": "umecache.training.runs",
     "open_dataset": "umecache.data.dataset",
+    "open_examples": "umecache.loading.examples",
     "open_store": "umecache.stores",
     "predict": "umecache.api.calls",
     "predict_split": "umecache.api.calls",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +17,10 @@ from umecache.api.settings import (
     extract_config,
     fuse_settings,
     layers_of,
-    store_ref,
 )
 from umecache.cli.app import build
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig
-from umecache.stores import open_store
 from umecache.training.config import CompareConfig, FuseConfig
 
 # Options of the command line that a call has otherwise or not at all, and why.
@@ -122,15 +119,6 @@ def test_training_settings() -> None:
 def test_training_settings_that_will_not_do(said: Any) -> None:
     with pytest.raises(UsageError):
         fuse_settings(said)
-
-
-def test_how_a_store_can_be_named(sample_run: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = sample_run.stores["text"]
-    assert store_ref("minilm") == "minilm"
-    assert store_ref(folder) == str(folder)
-    assert store_ref(open_store(folder / "train")) == str(folder), "the other splits lie beside it"
-    monkeypatch.chdir(tmp_path)
-    assert store_ref(Path("minilm")) == str(tmp_path / "minilm"), "a Path is a path, not a model"
 
 
 @pytest.mark.parametrize(

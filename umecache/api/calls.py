@@ -26,11 +26,9 @@ from umecache.api.settings import (
     ExtractSettings,
     File,
     FuseSettings,
-    StoreRef,
     compare_settings,
     extract_config,
     fuse_settings,
-    store_ref,
 )
 from umecache.data.results import write_results
 from umecache.errors import UnknownName, UsageError
@@ -41,6 +39,7 @@ from umecache.reporting import Reporter
 from umecache.training import compare as comparing
 from umecache.training import fuse as fusing
 from umecache.training.answering import Answerer, Guess
+from umecache.training.refs import StoreRef, store_ref
 from umecache.training.runs import Run, load_run
 from umecache.training.splits import answer_split
 

@@ -19,14 +19,12 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from umecache.encoders.base import EncoderOptions, Json
 from umecache.errors import UsageError
-from umecache.extraction.config import ExtractConfig, ModelRequest, StoreSummary
-from umecache.stores import Store
+from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.training.config import CompareConfig, FuseConfig, parse_seeds
 from umecache.training.recipe import compare_config, fuse_config
+from umecache.training.refs import StoreRef, store_ref
 
 File = str | PathLike[str]
-StoreRef = File | Store | StoreSummary
-"""The folder of one model's stores (a split each), a model's name, a store that is open, or what `extract` gave."""
 
 _OF_ENCODERS = ("weights", "layers", "model_args", "image_size", "mean", "std", "crop", "max_length")
 
@@ -175,20 +173,6 @@ def compare_settings(settings: CompareSettings) -> CompareConfig:
         if name in said:
             said[name] = _several(said[name])
     return compare_config(said.pop("recipe", None), said)
-
-
-def store_ref(store: StoreRef) -> str:
-    """A store as `--text` and `--image` name it.
-
-    One split's store stands for the folder that it lies in, so that the other splits are found beside it.
-    """
-    if isinstance(store, str):
-        return store
-    if isinstance(store, Store | StoreSummary):
-        made = {"split": store.split} if isinstance(store, StoreSummary) else store.manifest.get("dataset") or {}
-        path = Path(store.path).absolute()
-        return str(path.parent if path.name == made.get("split") else path)
-    return str(Path(fspath(store)).expanduser().absolute())  # with a folder before it: never taken for a model's name
 
 
 def layers_of(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
