@@ -26,7 +26,7 @@ def extract(
     data: options.Data = None,
     split: options.Split = None,
     store: options.Store = None,
-    store_format: Annotated[str, typer.Option("--format", help="zarr or hdf5.")] = "zarr",
+    store_format: Annotated[str, typer.Option("--format", help="zarr, hdf5, or an installed package's.")] = "zarr",
     dtype: options.Dtype = "float16",
     precision: options.Precision = "float32",
     weights: options.Weights = None,

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from umecache.encoders.base import EncoderOptions
 from umecache.errors import UsageError
 from umecache.stores.dtypes import DTYPES
-from umecache.stores.formats import FORMATS
+from umecache.stores.formats import known_formats
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -56,7 +56,7 @@ class ExtractConfig:
     channels_last: bool = False  # memory format of convolutions: often faster on GPUs and newer CPUs
 
     def __post_init__(self) -> None:
-        for name, allowed in (("format", FORMATS), ("dtype", DTYPES), ("precision", get_args(Precision))):
+        for name, allowed in (("format", known_formats()), ("dtype", DTYPES), ("precision", get_args(Precision))):
             if (value := getattr(self, name)) not in allowed:
                 raise UsageError(
                     f"--{name} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help"
