@@ -104,7 +104,7 @@ def parse_devices(spec: str) -> list[str]:
             raise UsageError(
                 f"--devices {spec}: there is no GPU {absent[0]}.",
                 why=f"This machine shows {count}.",
-                next="--devices auto",
+                next="--devices auto; umecache doctor says what is wrong with a GPU",
             )
         return [f"cuda:{index}" for index in wanted]
     raise UsageError(f"--devices {spec!r} can't be read.", why="It takes auto, cpu, cpu:N, or GPU numbers such as 0,1.")
