@@ -53,7 +53,12 @@ def test_labels_are_those_that_fuse_trains_on(opened: SimpleNamespace, sample_ru
     assert examples.vocab == questions.vocab
     np.testing.assert_array_equal(examples.labels, questions.targets.hard(everything).numpy())
     np.testing.assert_array_equal(examples.labelled, questions.targets.known)
-    np.testing.assert_array_equal(examples.soft_labels(everything), questions.targets.soft(everything).numpy())
+    soft = open_examples("train", data=sample_run.data, **sample_run.stores, soft=True)
+    np.testing.assert_array_equal(soft.soft_labels(everything), questions.targets.soft(everything).numpy())
+    np.testing.assert_array_equal(soft.batch([3, 1]).soft, questions.targets.soft(np.array([3, 1])).numpy())
+    assert examples.batch([3]).soft is None
+    with pytest.raises(UsageError, match="no soft labels"):
+        examples.soft_labels([3])
 
 
 def test_a_smaller_vocabulary_leaves_questions_without_a_class(said: dict[str, Any]) -> None:
@@ -66,7 +71,7 @@ def test_a_smaller_vocabulary_leaves_questions_without_a_class(said: dict[str, A
     again = open_examples("val", **said, vocab=few.vocab)
     np.testing.assert_array_equal(val.labels, again.labels)
     mine = AnswerVocab(("red",), (1,), 1, "mine")
-    assert open_examples("val", **said, vocab=mine).soft_labels([0]).shape == (1, 1)
+    assert open_examples("val", **said, vocab=mine, soft=True).soft_labels([0]).shape == (1, 1)
 
 
 def test_a_split_without_answers(said: dict[str, Any], tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_a_split_without_answers(said: dict[str, Any], tmp_path: Path) -> None:
     write_sample(data, images=100, seed=0)
     for name in ("train", "val"):
         (data / f"annotations_{name}.json").unlink()
-    examples = open_examples("val", **{**said, "data": data})
+    examples = open_examples("val", **{**said, "data": data}, soft=True)
     assert examples.vocab is None
     assert len(examples.labelled) == 0
     assert examples.soft_labels([0, 1]).shape == (2, 0)

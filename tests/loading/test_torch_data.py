@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import umecache
 from umecache.errors import UsageError
-from umecache.loading.examples import Batch, Examples
+from umecache.loading.examples import Batch, Examples, open_examples
 from umecache.loading.torch_data import EpochBatches, Sample, TensorBatch, TokenDataset, data_loader, pad
 
 
@@ -37,13 +37,14 @@ def test_a_loader_gives_what_numpy_gives(opened: SimpleNamespace, workers: dict[
             assert_same(one, other)
 
 
-def test_spawned_workers_open_the_stores_themselves(opened: SimpleNamespace) -> None:
+def test_spawned_workers_open_the_stores_themselves(said: dict[str, Any]) -> None:
     index = [3, 1, 4, 1, 5]
-    loader = data_loader(opened.examples, 2, index=index, soft=True, num_workers=1, multiprocessing_context="spawn")
+    examples = open_examples("train", **said, soft=True)
+    loader = data_loader(examples, 2, index=index, num_workers=1, multiprocessing_context="spawn")
     found = list(loader)
-    for one, expected in zip(found, opened.examples.batches(2, index=index), strict=True):
+    for one, expected in zip(found, examples.batches(2, index=index), strict=True):
         assert_same(one, expected)
-    np.testing.assert_array_equal(torch.cat([each.soft for each in found]), opened.examples.soft_labels(index))
+    np.testing.assert_array_equal(torch.cat([each.soft for each in found]), examples.soft_labels(index))
 
 
 def test_samples_in_a_loader_of_one_s_own(opened: SimpleNamespace) -> None:

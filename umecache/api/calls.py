@@ -30,20 +30,24 @@ from umecache.api.settings import (
     extract_config,
     fuse_settings,
 )
+from umecache.api.signature import with_settings
 from umecache.data.results import write_results
+from umecache.encoders.base import EncoderOptions
 from umecache.errors import UnknownName, UsageError
 from umecache.extraction import extract as extraction
-from umecache.extraction.config import StoreSummary
+from umecache.extraction.config import ExtractConfig, StoreSummary
 from umecache.extraction.devices import here, launched, parse_devices
 from umecache.reporting import Reporter
 from umecache.training import compare as comparing
 from umecache.training import fuse as fusing
 from umecache.training.answering import Answerer, Guess
+from umecache.training.config import CompareConfig, FuseConfig
 from umecache.training.refs import StoreRef, store_ref
 from umecache.training.runs import Run, load_run
 from umecache.training.splits import answer_split
 
 
+@with_settings(ExtractSettings, ExtractConfig, EncoderOptions)
 def extract(
     model: str | Sequence[str], *, reporter: Reporter | None = None, **settings: Unpack[ExtractSettings]
 ) -> list[StoreSummary]:
@@ -71,6 +75,7 @@ def extract(
             place.leave()
 
 
+@with_settings(FuseSettings, FuseConfig)
 def fuse(*, reporter: Reporter | None = None, **settings: Unpack[FuseSettings]) -> FuseResult:
     """Stage two: train one fusion method on cached features, score it, save it.
 
@@ -93,6 +98,7 @@ def fuse_result(result: fusing.RunResult) -> FuseResult:
     return FuseResult(result.path, tuple(row_of(each, **shared) for each in facts), document)
 
 
+@with_settings(CompareSettings, CompareConfig)
 def compare(
     *, baseline: str | None = None, reporter: Reporter | None = None, **settings: Unpack[CompareSettings]
 ) -> CompareResult:

@@ -41,20 +41,17 @@ class TensorBatch(NamedTuple):
     ids: Tensor  # [B] int64
     labels: Tensor  # [B] int64, -1 where there is no class
     features: dict[str, tuple[Tensor, Tensor]]  # modality -> tokens [B, T, D], mask [B, T] bool
-    soft: Tensor | None = None  # official soft scores [B, C] float32, where they were asked for
+    soft: Tensor | None = None  # official soft scores [B, C] float32, where the examples have them
 
 
 class TokenDataset(Dataset[Any]):
     """Examples as a map-style dataset: a position gives a `Sample`, a list of them a `TensorBatch`.
 
     With a DataLoader of one's own: `DataLoader(TokenDataset(examples), batch_size=64, collate_fn=pad)`.
-
-    Args:
-        soft: batches carry soft scores too.
     """
 
-    def __init__(self, examples: Examples, *, soft: bool = False) -> None:
-        self.examples, self.soft = examples, soft
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -67,7 +64,7 @@ class TokenDataset(Dataset[Any]):
                 torch.from_numpy(batch.ids),
                 torch.from_numpy(batch.labels),
                 {name: (torch.from_numpy(t), torch.from_numpy(mask)) for name, (t, mask) in batch.features.items()},
-                torch.from_numpy(examples.soft_labels(at)) if self.soft else None,
+                None if batch.soft is None else torch.from_numpy(batch.soft),
             )
         position = int(at)
         if not -len(self) <= position < len(self):
@@ -128,7 +125,6 @@ def data_loader(
     window: int | None = None,
     index: Sequence[int] | Index | None = None,
     drop_last: bool = False,
-    soft: bool = False,
     **options: Any,
 ) -> DataLoader[Any]:
     """A DataLoader of `TensorBatch`es.
@@ -136,7 +132,6 @@ def data_loader(
     Args:
         batch_size: questions.
         shuffle, order_seed, window, index, drop_last: see `EpochBatches`, which is the loader's `sampler`.
-        soft: batches carry official soft scores.
         options: of DataLoader: num_workers, pin_memory, multiprocessing_context, persistent_workers, ...
 
     Raises:
@@ -146,9 +141,7 @@ def data_loader(
         examples, batch_size, shuffle=shuffle, order_seed=order_seed, window=window, index=index, drop_last=drop_last
     )
     # batch_size=None: the sampler gives whole batches, each gathered in one go by TokenDataset.
-    return DataLoader(
-        TokenDataset(examples, soft=soft), batch_size=None, sampler=batches, collate_fn=_as_it_is, **options
-    )
+    return DataLoader(TokenDataset(examples), batch_size=None, sampler=batches, collate_fn=_as_it_is, **options)
 
 
 def pad(samples: Sequence[Sample]) -> TensorBatch:
