@@ -14,7 +14,7 @@ import pytest
 
 import umecache
 from umecache.api.results import FuseResult
-from umecache.errors import UnknownName, UsageError
+from umecache.errors import UnknownName
 from umecache.stores import Store, open_store
 
 TINY: dict[str, Any] = {"width": 8, "epochs": 1, "devices": "cpu"}
@@ -93,14 +93,6 @@ def test_predict_as_the_run_answers(sample_run: SimpleNamespace, tmp_path: Path)
     run = umecache.load_run(sample_run.path, seed=1)
     assert umecache.predict(run, question.text, image=image, top=1)[0] == guesses[0]
     assert found.accuracy == run.facts["accuracy"]["overall"]
-
-
-def test_several_devices_are_for_launchers(small: dict[str, Any]) -> None:
-    for call in (umecache.fuse, umecache.compare):
-        with pytest.raises(UsageError, match="names 2 devices"):
-            call(**{**small, "devices": "cpu:2"})
-    with pytest.raises(UsageError, match="names 2 devices"):
-        umecache.extract("sample-text", devices="cpu:2")
 
 
 def test_names_at_the_front_door() -> None:

@@ -6,8 +6,9 @@
     umecache.predict(run, "what is on the table?", image="kitchen.jpg")[0].answer
 
 A mistake raises an UmecacheError that says what, why and what to do next; settings are named as the command's options.
-Progress goes to a `Reporter`, where one is given. Each call runs in this process on one device; a script started by
-`torchrun`, `accelerate launch` or `srun` takes part with all of its processes.
+Progress goes to a `Reporter`, where one is given. A call runs in this process on one device; where several are named
+(and for `extract` with "auto", where there are several GPUs) it starts a process for each, which tell no progress. A
+script that `torchrun`, `accelerate launch` or `srun` started takes part with all of its processes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Unpack
 import torch
 
 from umecache.analysis.page import write_all
+from umecache.api.members import in_members, summaries_of
 from umecache.api.results import CompareResult, FuseResult, Row, SplitResult, row_of
 from umecache.api.settings import (
     CompareSettings,
@@ -33,7 +35,7 @@ from umecache.api.settings import (
 from umecache.api.signature import with_settings
 from umecache.data.results import write_results
 from umecache.encoders.base import EncoderOptions
-from umecache.errors import UnknownName, UsageError
+from umecache.errors import UnknownName
 from umecache.extraction import extract as extraction
 from umecache.extraction.config import ExtractConfig, StoreSummary
 from umecache.extraction.devices import here, launched, parse_devices
@@ -65,7 +67,8 @@ def extract(
         UmecacheError: bad input, an unknown model, a store of something else at that path, a full disk, ...
     """
     config = extract_config(model, **settings)
-    _one_device(config.device)
+    if not launched() and not config.retry_failed and len(named := parse_devices(config.device)) > 1:
+        return summaries_of(in_members("extract", named, {"model": model, **settings}))
     mine = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     place = here(config.device)
     try:
@@ -86,16 +89,18 @@ def fuse(*, reporter: Reporter | None = None, **settings: Unpack[FuseSettings]) 
         UmecacheError: data, stores or settings that don't fit; a loss that is not finite; a run folder that is taken.
     """
     config = fuse_settings(settings)
-    _one_device(config.device)
-    return fuse_result(fusing.fuse(config, reporter))
+    if named := _several(config.device):
+        told = in_members("fuse", named, settings)
+        return fuse_result(Path(told["path"]), told["document"])
+    result = fusing.fuse(config, reporter)
+    return fuse_result(result.path, result.document)
 
 
-def fuse_result(result: fusing.RunResult) -> FuseResult:
+def fuse_result(path: Path, document: Mapping[str, Any]) -> FuseResult:
     """A finished run with names and types."""
-    document = result.document
     shared = {name: document.get(name) for name in ("method", "text", "image")}
     facts: Sequence[Mapping[str, Any]] = document.get("rows", (document,)) if document else ()
-    return FuseResult(result.path, tuple(row_of(each, **shared) for each in facts), document)
+    return FuseResult(path, tuple(row_of(each, **shared) for each in facts), document)
 
 
 @with_settings(CompareSettings, CompareConfig)
@@ -112,9 +117,11 @@ def compare(
         UmecacheError: data, stores or settings that don't fit; a loss that is not finite; an `out` that is taken.
     """
     config = compare_settings(settings)
-    _one_device(config.device)
     if baseline is not None and baseline not in config.methods:
         raise UnknownName("baseline", baseline, config.methods, listing="umecache compare --help")
+    if named := _several(config.device):
+        told = in_members("compare", named, {"baseline": baseline, **settings})
+        return _compared(Path(told["path"]), told["document"])
     return compare_result(comparing.compare(config, reporter), baseline)
 
 
@@ -122,9 +129,12 @@ def compare_result(comparison: comparing.Comparison, baseline: str | None) -> Co
     """A finished comparison with its report; whatever happens here, nothing trained is lost."""
     if not comparison.document:  # another process speaks for the job
         return CompareResult(comparison.path, (), comparison.path / "report.html", (), {})
-    document = write_all(comparison.path, baseline=baseline)
+    return _compared(comparison.path, write_all(comparison.path, baseline=baseline))
+
+
+def _compared(path: Path, document: Mapping[str, Any]) -> CompareResult:
     rows: tuple[Row, ...] = tuple(row_of(each) for each in document["rows"])
-    return CompareResult(comparison.path, rows, Path(document["html"]), tuple(document["warnings"]), document)
+    return CompareResult(path, rows, Path(document["html"]), tuple(document["warnings"]), document)
 
 
 def predict(
@@ -194,10 +204,9 @@ def _loaded(run: File | Run | FuseResult, seed: int | None, devices: str) -> Run
     return load_run(path, seed=seed, device=parse_devices(devices)[0])
 
 
-def _one_device(devices: str) -> None:
-    if devices != "auto" and not launched() and len(named := parse_devices(devices)) > 1:
-        raise UsageError(
-            f"devices={devices!r} names {len(named)} devices.",
-            why="A call from Python runs in one process, on one device.",
-            next=f"torchrun --nproc-per-node {len(named)} YOUR_SCRIPT.py, or the command with --devices {devices}",
-        )
+def _several(devices: str) -> list[str]:
+    """The devices of a call that takes more than one process; empty for all others."""
+    if launched() or devices == "auto":
+        return []
+    named = parse_devices(devices)
+    return named if len(named) > 1 else []
