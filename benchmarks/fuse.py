@@ -37,11 +37,11 @@ from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.extract import extract
 from umecache.extraction.reload import declaration, encode_items, reload_encoder
 from umecache.fusion.base import SharedFeatures
-from umecache.training.batches import epoch_order
 from umecache.training.config import CompareConfig
 from umecache.training.head import Head, HeadSpec
 from umecache.training.job import Material
 from umecache.training.loop import train
+from umecache.training.order import epoch_order
 from umecache.training.questions import load_questions
 from umecache.training.resolve import find_sources
 

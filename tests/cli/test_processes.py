@@ -27,6 +27,7 @@ def test_two_processes_make_the_run_of_one(
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, "the other process has to come through, too"
     assert run([*said, "--devices", "cpu", "--out", str(one)]) == 0
     rows, expected = (json.loads(text)["rows"] for text in (done.stdout, capsys.readouterr().out))
     for row, other in zip(rows, expected, strict=True):

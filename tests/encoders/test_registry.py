@@ -16,6 +16,7 @@ from umecache.encoders.base import EncoderOptions
 from umecache.encoders.models import LSTM, MODELS, TIMM, TRANSFORMERS
 from umecache.encoders.registry import load_encoder, read_config, resolve
 from umecache.errors import DataError, UmecacheError, UnknownName, UsageError
+from umecache.stores import plugins
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -226,7 +227,7 @@ def test_wrong_entries_in_a_file(mine: Path) -> None:
 
 def test_entries_of_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("offered", "umecache.encoders.models:MODELS", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "umecache.encoders" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "umecache.encoders" else [])
     assert registry.offered_models() == {"offered": point}
     with pytest.raises(UsageError, match="is no model"):
         resolve("offered")

@@ -141,3 +141,12 @@ def test_a_killed_main_process_is_said_in_words(start: Starter) -> None:
 
 def test_place_of_a_worker_is_silent() -> None:
     assert not Place(torch.device("cpu"), index=1, processes=2).is_main
+
+
+def test_who_is_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert devices.is_main(), "a process alone, whatever a shell has left in its environment"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not devices.is_main()
+    monkeypatch.setenv("RANK", "0")
+    assert devices.is_main()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from umecache.errors import UsageError
-from umecache.fusion.layer_mix import LayerMix, layers_of, modality_of
+from umecache.fusion.layer_mix import LayerMix, layers_of
 
 DIMS = {"text@-1": 4, "image": 6, "text@-4": 4}
 MASK = torch.tensor([[True, True, False], [True, False, False]])
@@ -19,7 +19,6 @@ def _features() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 def test_names() -> None:
-    assert (modality_of("text@-1"), modality_of("text")) == ("text", "text")
     assert layers_of(list(DIMS)) == {"text": ["text@-1", "text@-4"], "image": ["image"]}
 
 

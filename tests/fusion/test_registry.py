@@ -14,6 +14,7 @@ from umecache.errors import UnknownName, UsageError
 from umecache.fusion import registry
 from umecache.fusion.base import Fusion
 from umecache.fusion.registry import METHODS, build_fusion, load_fusion
+from umecache.stores import plugins
 
 DIMS = {"text": 5, "image": 7}
 OWN = """
@@ -110,7 +111,7 @@ def test_a_file_that_will_not_do(mine: Path, reference: str, complaint: str) -> 
 
 def test_entry_points_of_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("gated", "umecache.fusion.concat:Concat", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
     assert load_fusion("gated").__name__ == "Concat"
     with pytest.raises(UnknownName, match="gated"):
         load_fusion("gatd")

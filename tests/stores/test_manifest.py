@@ -70,7 +70,7 @@ def change(path: Path, **fields: Any) -> None:
         {"recipe_hash": "ab"},
         {"dtype": "object"},
         {"dtype": ["float16"]},
-        {"format": "zip"},
+        {"format": "../zip"},
         {"format": {}},
         {"compression": "lzma"},
         {"id_type": 3},

@@ -22,7 +22,7 @@ from umecache.data.dataset import Question, Split, open_dataset
 from umecache.encoders.base import TokenGrid
 from umecache.errors import DataError, UnknownName, UsageError
 from umecache.fusion.base import Features
-from umecache.fusion.layer_mix import modality_of
+from umecache.fusion.naming import modality_of
 from umecache.stores import Store, open_store
 from umecache.stores.errors import StoreMismatch
 from umecache.training.batches import FeatureReader

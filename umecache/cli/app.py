@@ -33,6 +33,7 @@ COMMANDS = {
     "explain": "umecache.cli.explain:explain",
     "score": "umecache.cli.score:score",
     "store": "umecache.cli.store:app",
+    "doctor": "umecache.cli.doctor:doctor",
     "models": "umecache.cli.models:models",
     "methods": "umecache.cli.methods:methods",
 }
@@ -85,6 +86,11 @@ def run(argv: Sequence[str]) -> int:
         # The reader went away (`umecache ... | head`): nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ImportError, OSError, RuntimeError) as error:
+        broken = _broken_package(error)
+        if broken is None:
+            raise
+        failure = broken
     emit_error(failure, json=json)
     return failure.exit_status
 
@@ -97,6 +103,26 @@ def main() -> None:
 
 def _stopped() -> UmecacheError:
     return JobFailed("Stopped.", why="What was finished is kept.", next="run the same command again to go on")
+
+
+def _broken_package(error: Exception) -> UmecacheError | None:
+    """A package of others that can't be imported is no bug of ours, and `doctor` knows what to do about it.
+
+    Of torch and torchvision that don't match, ImportError is only one of the forms.
+    """
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    name = getattr(error, "name", None) or ""
+    if isinstance(error, ImportError):
+        if name.partition(".")[0] in ("", "umecache"):
+            return None
+        what = f"The package {name.partition('.')[0]!r} can't be imported."
+    elif "torchvision::" in said:
+        what = "torch and torchvision don't match."
+    elif "cannot open shared object file" in said:
+        what = "A library that a package needs is not there."
+    else:
+        return None
+    return JobFailed(what, why=f"{said}.", next="umecache doctor")
 
 
 def _usage(error: Exception) -> UsageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ def compare(
     Each batch is read once and fed to every head. The folder holds report.html (also as report.md and report.tex),
     tables, figures, compare.json and a run folder per method.
     """
-    from umecache.analysis.page import write_all
+    from umecache.api.calls import compare_result
     from umecache.errors import UnknownName
     from umecache.training.compare import compare as run
     from umecache.training.config import parse_grid, parse_lr, parse_pairs, parse_precision, parse_seeds
@@ -147,12 +148,11 @@ def compare(
         comparison = in_processes(config.device, lambda: run(config, reporter(json)))
     if comparison is None or not comparison.document:
         return  # another process speaks for the job
-    # After the runs are in their place: whatever happens here, nothing trained is lost.
-    document = write_all(comparison.path, baseline=baseline)
+    document = compare_result(comparison, baseline).document
     emit(document, json=json, words=lambda: _say(document))
 
 
-def _say(document: dict[str, Any]) -> None:
+def _say(document: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from umecache.cli.report import say_report

@@ -1,82 +1,70 @@
-"""Options that `extract` and `plan` read alike: which encoders, at which layers, how built."""
+"""Options that `extract` and `plan` take alike: which encoders, at which layers, how built, over which inputs.
+
+    config = config_of(["vit"], weights=["vit=random"], model_arg=["depth=2"], batch_size="auto", layers="-1,-4")
+"""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from umecache.cli.parse import key_values, numbers, per_model
+import typer
+
+from umecache.cli.parse import key_values, names, numbers, per_model
 from umecache.errors import UsageError
 
 if TYPE_CHECKING:
-    from umecache.extraction.config import ModelRequest
+    from umecache.extraction.config import ExtractConfig
 
-FORMATS = ("zarr", "hdf5")
-DTYPES = ("float16", "float32", "bfloat16", "int8")
-PRECISIONS = ("float32", "bfloat16", "float16")
+Model = Annotated[list[str], typer.Option("--model", "-m", help="Encoder to run; repeatable. `umecache models`.")]
+Data = Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")]
+Split = Annotated[str | None, typer.Option(help="Splits, comma-separated. Default: train,val.")]
+Store = Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")]
+Dtype = Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")]
+Precision = Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")]
+Weights = Annotated[
+    list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
+]
+Layers = Annotated[
+    str, typer.Option(help="'last' (after the final norm), indices such as -1,-4, or 'all'; a store for each.")
+]
+ModelArg = Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")]
+Channels = Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")]
+Crop = Annotated[bool, typer.Option("--crop", help="The model's own resize and crop, not the whole image.")]
+MaxLength = Annotated[int | None, typer.Option(help="Text tokens kept. Default: the model's limit.")]
+BatchSize = Annotated[str, typer.Option(help="Records, or auto.")]
+Workers = Annotated[int | None, typer.Option(help="Threads that read and decode.")]
+Limit = Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")]
 
 
-def model_requests(
+def config_of(
     models: list[str],
     *,
-    weights: list[str] | None,
-    layers: str,
-    model_arg: list[str] | None,
-    image_size: int | None,
-    mean: str | None,
-    std: str | None,
-    crop: bool,
-    max_length: int | None,
-) -> tuple[ModelRequest, ...]:
-    """One request per `--model`."""
-    from umecache.encoders.base import EncoderOptions
-    from umecache.extraction.config import ModelRequest
-
-    weights_of = per_model(weights, models, flag="--weights")
-    wanted = layers_of(layers)
-    return tuple(
-        ModelRequest(
-            name=name,
-            options=EncoderOptions(
-                weights=weights_of[index],
-                layers="last" if wanted == ("all",) else wanted[0],
-                model_args=_arguments_of(name, models, model_arg),
-                image_size=image_size,
-                mean=numbers(mean, flag="--mean"),
-                std=numbers(std, flag="--std"),
-                crop=crop,
-                max_length=max_length,
-            ),
-            layers=wanted,
-        )
-        for index, name in enumerate(models)
-    )
-
-
-def check_choices(*, store_format: str, dtype: str, precision: str) -> None:
-    """Refuse words that an option does not know.
+    weights: list[str] | None = None,
+    model_arg: list[str] | None = None,
+    split: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    batch_size: str = "auto",
+    **said: Any,
+) -> ExtractConfig:
+    """Options as they are typed, made into a configuration; those that need no reading pass as they are.
 
     Raises:
-        UsageError: says which it knows.
+        UsageError: an option that can't be read.
     """
-    for flag, value, allowed in (
-        ("--format", store_format, FORMATS),
-        ("--dtype", dtype, DTYPES),
-        ("--precision", precision, PRECISIONS),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{flag} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help")
+    from umecache.api.settings import extract_config
 
-
-def layers_of(text: str) -> tuple[str, ...]:
-    """`last`, `-1,-4` or `all`; names once each."""
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if found == ("all",) or all(re.fullmatch(r"last|-[1-9]\d{0,3}", part) for part in found):
-        return found
-    raise UsageError(
-        f"--layers {text!r} can't be read.",
-        why="It takes 'last', 'all', or numbers counted from the end.",
-        next="--layers last,-4",
+    return extract_config(
+        models,
+        weights=per_model(weights, models, flag="--weights"),
+        model_args=_arguments(models, model_arg),
+        split=names(split, flag="--split"),
+        mean=numbers(mean, flag="--mean"),
+        std=numbers(std, flag="--std"),
+        batch_size=batch_size_of(batch_size),
+        **said,
     )
 
 
@@ -89,11 +77,11 @@ def batch_size_of(text: str) -> int | None:
     raise UsageError(f"--batch-size {text!r} can't be read.", why="It takes a number or auto.", next="--batch-size 32")
 
 
-def _arguments_of(name: str, models: list[str], pairs: list[str] | None) -> dict[str, Any]:
-    """The `--model-arg`s meant for one model: those without a prefix, and those with its own."""
-    mine = []
-    for pair in pairs or ():
-        owner = next((other for other in models if pair.startswith(f"{other}:")), None)
-        if owner in (None, name):
-            mine.append(pair.removeprefix(f"{name}:"))
-    return key_values(mine, flag="--model-arg")
+def _arguments(models: list[str], pairs: list[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` for all models, and model -> what `MODEL:KEY=VALUE` says for one."""
+    owners = [next((model for model in models if pair.startswith(f"{model}:")), None) for pair in pairs or ()]
+    said = key_values([p for p, owner in zip(pairs or (), owners, strict=True) if owner is None], flag="--model-arg")
+    for owner in dict.fromkeys(owner for owner in owners if owner is not None):
+        own = [pair.removeprefix(f"{owner}:") for pair, its in zip(pairs or (), owners, strict=True) if its == owner]
+        said[owner] = key_values(own, flag="--model-arg")
+    return said

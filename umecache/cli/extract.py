@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from umecache.cli.encoding import batch_size_of, check_choices, model_requests
+from umecache.cli import encoding as options
 from umecache.cli.output import console, emit, reporter
-from umecache.cli.parse import names
 from umecache.errors import JobFailed, UmecacheError
 
 if TYPE_CHECKING:
@@ -23,30 +22,26 @@ SHOWN = 5  # ids named per reason
 
 
 def extract(
-    model: Annotated[list[str], typer.Option("--model", "-m", help="Encoder to run; repeatable. `umecache models`.")],
-    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
-    split: Annotated[str | None, typer.Option(help="Splits, comma-separated. Default: train,val.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")] = None,
-    store_format: Annotated[str, typer.Option("--format", help="zarr or hdf5.")] = "zarr",
-    dtype: Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")] = "float16",
-    precision: Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")] = "float32",
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
-    ] = None,
-    layers: Annotated[
-        str, typer.Option(help="'last' (after the final norm), indices such as -1,-4, or 'all'; a store for each.")
-    ] = "last",
-    model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="The model's own resize and crop, not the whole image.")] = False,
-    max_length: Annotated[int | None, typer.Option(help="Text tokens kept. Default: the model's limit.")] = None,
-    batch_size: Annotated[str, typer.Option(help="Records, or auto.")] = "auto",
+    model: options.Model,
+    data: options.Data = None,
+    split: options.Split = None,
+    store: options.Store = None,
+    store_format: Annotated[str, typer.Option("--format", help="zarr, hdf5, or an installed package's.")] = "zarr",
+    dtype: options.Dtype = "float16",
+    precision: options.Precision = "float32",
+    weights: options.Weights = None,
+    layers: options.Layers = "last",
+    model_arg: options.ModelArg = None,
+    image_size: options.ImageSize = None,
+    mean: options.Channels = None,
+    std: options.Channels = None,
+    crop: options.Crop = False,
+    max_length: options.MaxLength = None,
+    batch_size: options.BatchSize = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cpu:N (N processes), or GPU numbers: 0,1.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read and decode.")] = None,
+    workers: options.Workers = None,
     shard_records: Annotated[int | None, typer.Option(help="Records in one shard.")] = None,
-    limit: Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")] = None,
+    limit: options.Limit = None,
     compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the encoder; needs a C++ compiler.")] = False,
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Memory format of convolutions: often faster on GPUs.")
@@ -72,32 +67,27 @@ def extract(
     again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and
     `srun` work too.
     """
-    check_choices(store_format=store_format, dtype=dtype, precision=precision)
-    from umecache.extraction.config import ExtractConfig
-
-    config = ExtractConfig(
-        models=model_requests(
-            model,
-            weights=weights,
-            layers=layers,
-            model_arg=model_arg,
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            crop=crop,
-            max_length=max_length,
-        ),
+    config = options.config_of(
+        model,
         data=data,
-        splits=names(split, flag="--split"),
+        split=split,
         store=store,
-        format=store_format,
         dtype=dtype,
-        precision=precision,  # type: ignore[arg-type]  # checked above
-        batch_size=batch_size_of(batch_size),
-        shard_records=shard_records,
-        limit=limit,
-        device=devices,
+        precision=precision,
+        weights=weights,
+        layers=layers,
+        model_arg=model_arg,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        crop=crop,
+        max_length=max_length,
+        batch_size=batch_size,
+        devices=devices,
         workers=workers,
+        limit=limit,
+        format=store_format,
+        shard_records=shard_records,
         compile=compile_,
         channels_last=channels_last,
         retry_failed=retry_failed,

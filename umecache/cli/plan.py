@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from umecache.cli.encoding import batch_size_of, check_choices, model_requests
+from umecache.cli import encoding as options
 from umecache.cli.output import console, emit, reporter
-from umecache.cli.parse import names
 
 
 def plan(
-    model: Annotated[list[str], typer.Option("--model", "-m", help="Encoder to run; repeatable. `umecache models`.")],
-    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
-    split: Annotated[str | None, typer.Option(help="Splits, comma-separated. Default: train,val.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")] = None,
-    dtype: Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")] = "float16",
-    precision: Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")] = "float32",
-    weights: Annotated[
-        list[str] | None, typer.Option(help="Checkpoint file or folder, or 'random'; per model: MODEL=PATH.")
-    ] = None,
-    layers: Annotated[str, typer.Option(help="'last', indices such as -1,-4, or 'all'.")] = "last",
-    model_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")] = None,
-    crop: Annotated[bool, typer.Option("--crop", help="The model's own resize and crop, not the whole image.")] = False,
-    max_length: Annotated[int | None, typer.Option(help="Text tokens kept. Default: the model's limit.")] = None,
-    batch_size: Annotated[str, typer.Option(help="Records, or auto.")] = "auto",
+    model: options.Model,
+    data: options.Data = None,
+    split: options.Split = None,
+    store: options.Store = None,
+    dtype: options.Dtype = "float16",
+    precision: options.Precision = "float32",
+    weights: options.Weights = None,
+    layers: options.Layers = "last",
+    model_arg: options.ModelArg = None,
+    image_size: options.ImageSize = None,
+    mean: options.Channels = None,
+    std: options.Channels = None,
+    crop: options.Crop = False,
+    max_length: options.MaxLength = None,
+    batch_size: options.BatchSize = "auto",
     devices: Annotated[str, typer.Option(help="The first of these is probed: auto, cpu, or GPU numbers.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read and decode.")] = None,
-    limit: Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")] = None,
+    workers: options.Workers = None,
+    limit: options.Limit = None,
     epochs: Annotated[int, typer.Option(min=1, help="Of one fusion run, for the break-even.")] = 10,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
@@ -44,31 +40,27 @@ def plan(
 
     A few real batches go through each encoder; nothing is stored. Takes the options of `umecache extract`.
     """
-    check_choices(store_format="zarr", dtype=dtype, precision=precision)
-    from umecache.extraction.config import ExtractConfig
     from umecache.extraction.estimate import estimate
 
-    config = ExtractConfig(
-        models=model_requests(
-            model,
-            weights=weights,
-            layers=layers,
-            model_arg=model_arg,
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            crop=crop,
-            max_length=max_length,
-        ),
+    config = options.config_of(
+        model,
         data=data,
-        splits=names(split, flag="--split"),
+        split=split,
         store=store,
         dtype=dtype,
-        precision=precision,  # type: ignore[arg-type]  # checked above
-        batch_size=batch_size_of(batch_size),
-        limit=limit,
-        device=devices,
+        precision=precision,
+        weights=weights,
+        layers=layers,
+        model_arg=model_arg,
+        image_size=image_size,
+        mean=mean,
+        std=std,
+        crop=crop,
+        max_length=max_length,
+        batch_size=batch_size,
+        devices=devices,
         workers=workers,
+        limit=limit,
     )
     document = estimate(config, epochs=epochs, reporter=reporter(json))
     emit(document, json=json, words=lambda: _say(document))

@@ -86,28 +86,24 @@ def _answer_split(
     devices: str,
     json: bool,
 ) -> None:
-    from umecache.data.results import write_results
+    from umecache.api.calls import predict_split
     from umecache.extraction.devices import parse_devices
     from umecache.training.config import parse_pairs
     from umecache.training.runs import load_run
-    from umecache.training.splits import answer_split
 
     stores = parse_pairs("--features", features or ())
     run = load_run(folder, seed=seed, device=parse_devices(devices)[0])
-    found = answer_split(run, split, data=data, stores=stores, reporter=reporter(json))
-    file = out or run.path / f"results_{split}.json"
-    write_results(file, found.by_question, found.split)
-    overall = None if found.scores is None else found.scores.overall
+    found = predict_split(run, split, data=data, features=stores, out=out, reporter=reporter(json))
     document = {
         "run": str(run.path),
         "method": run.facts["method"],
         "split": split,
-        "questions": len(found.by_question),
-        "accuracy": overall,
-        "results": str(file),
+        "questions": len(found.answers),
+        "accuracy": found.accuracy,
+        "results": str(found.results),
     }
-    scored = "" if overall is None else f", accuracy {overall:.2f}"
-    emit(document, json=json, words=lambda: typer.echo(f"{len(found.by_question):,} answers{scored}: {file}"))
+    scored = "" if found.accuracy is None else f", accuracy {found.accuracy:.2f}"
+    emit(document, json=json, words=lambda: typer.echo(f"{len(found.answers):,} answers{scored}: {found.results}"))
 
 
 def _document(

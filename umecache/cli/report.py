@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ def report(
     emit(document, json=json, words=lambda: say_report(document))
 
 
-def say_report(document: dict[str, Any]) -> None:
+def say_report(document: Mapping[str, Any]) -> None:
     """What was found, and where the page is."""
     shown = console()
     for line in document["findings"]:

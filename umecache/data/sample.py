@@ -59,7 +59,9 @@ class Asked:
     answer: str  # the true one
 
 
-def write_sample(folder: Path, *, images: int = 1000, seed: int = 0, splits: Sequence[str] = ("train", "val")) -> Path:
+def write_sample(
+    folder: str | Path, *, images: int = 1000, seed: int = 0, splits: Sequence[str] = ("train", "val")
+) -> Path:
     """Draw `images` pictures (of all splits together), ask about six questions of each, and write the data folder.
 
     Splits share no picture. Files of the same names are replaced.
@@ -71,6 +73,7 @@ def write_sample(folder: Path, *, images: int = 1000, seed: int = 0, splits: Seq
         UsageError: fewer than 20 images per split, or no split or a doubled one is named.
     """
     counts = check_sizes(images, splits)
+    folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     first = 1
     for split, count in zip(splits, counts, strict=True):

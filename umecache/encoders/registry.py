@@ -18,12 +18,13 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from umecache.encoders.models import AUDIO_TYPES, LSTM, MODELS, ModelEntry, audio_entry, image_entry, text_entry
 from umecache.errors import DataError, UnknownName, UsageError
+from umecache.stores import plugins
 
 if TYPE_CHECKING:
     from umecache.encoders.base import Encoder, EncoderOptions, LoadContext
@@ -44,6 +45,7 @@ def resolve(ref: str, modality: str | None = None) -> ModelEntry:
     Raises:
         UnknownName: no such short name; says the nearest.
         UsageError: no such folder, or a model that isn't an encoder of one modality.
+        PluginBroken: the package that offers it can't be imported.
     """
     entry = _resolve(ref)
     if modality is not None and entry.modality != modality:
@@ -78,7 +80,7 @@ def load_encoder(ref: str, options: EncoderOptions | None = None, context: LoadC
 
 def offered_models() -> dict[str, EntryPoint]:
     """Encoders that installed packages offer, by name."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    return plugins.offered(ENTRY_POINTS)
 
 
 def refuse_joint(config: Mapping[str, Any], source: str) -> None:
@@ -122,7 +124,7 @@ def _resolve(ref: str) -> ModelEntry:
         raise UnknownName("model", ref, [f"hf:{ref}", f"timm:hf-hub:{ref}"], listing=LISTING)
     offered = offered_models()
     if ref in offered:
-        return _checked(offered[ref].load(), ref)
+        return _checked(plugins.load(offered[ref]), ref)
     raise UnknownName("model", ref, {*MODELS, *offered}, listing=LISTING)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from umecache.encoders.base import EncoderOptions
 from umecache.errors import UsageError
+from umecache.stores.dtypes import DTYPES
+from umecache.stores.formats import known_formats
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -54,6 +56,11 @@ class ExtractConfig:
     channels_last: bool = False  # memory format of convolutions: often faster on GPUs and newer CPUs
 
     def __post_init__(self) -> None:
+        for name, allowed in (("format", known_formats()), ("dtype", DTYPES), ("precision", get_args(Precision))):
+            if (value := getattr(self, name)) not in allowed:
+                raise UsageError(
+                    f"--{name} {value!r} is not one of {', '.join(allowed)}.", next="umecache extract --help"
+                )
         if not self.models:
             raise UsageError("No model was named.", next="umecache extract --model minilm --model mobilenetv2")
         if self.store is not None and len(self.models) > 1:

@@ -84,6 +84,11 @@ def launched() -> bool:
     )
 
 
+def is_main() -> bool:
+    """This process is alone, or the first of those that a launcher started."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0" if launched() else True
+
+
 def parse_devices(spec: str) -> list[str]:
     """`auto`, `cpu`, `cpu:N` or GPU numbers, as one device per process.
 
@@ -104,7 +109,7 @@ def parse_devices(spec: str) -> list[str]:
             raise UsageError(
                 f"--devices {spec}: there is no GPU {absent[0]}.",
                 why=f"This machine shows {count}.",
-                next="--devices auto",
+                next="--devices auto; umecache doctor says what is wrong with a GPU",
             )
         return [f"cuda:{index}" for index in wanted]
     raise UsageError(f"--devices {spec!r} can't be read.", why="It takes auto, cpu, cpu:N, or GPU numbers such as 0,1.")
@@ -122,8 +127,8 @@ def here(spec: str) -> Place:
     return Place(state.device, state.process_index, state.num_processes, state)
 
 
-def start_processes(devices: Sequence[str], argv: Sequence[str]) -> int:
-    """Run `umecache ARGV` once per device and wait; returns the exit status of the job.
+def start_processes(devices: Sequence[str], argv: Sequence[str], *, module: str = "umecache") -> int:
+    """Run `python -m MODULE ARGV`, the command by default, once per device and wait; returns the job's exit status.
 
     A process that dies costs only the shard it was writing: the others take it over and finish the store, and the job
     has then succeeded.
@@ -148,7 +153,7 @@ def start_processes(devices: Sequence[str], argv: Sequence[str]) -> int:
                 environment["CUDA_VISIBLE_DEVICES"] = _visible([d.removeprefix("cuda:") for d in devices])
             elif "OMP_NUM_THREADS" not in os.environ:
                 environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(devices)))
-            children.append(subprocess.Popen([sys.executable, "-m", "umecache", *argv], env=environment))
+            children.append(subprocess.Popen([sys.executable, "-m", module, *argv], env=environment))
         codes = [child.wait() for child in children]
     except BaseException:
         for child in children:

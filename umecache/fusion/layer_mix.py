@@ -17,13 +17,7 @@ from torch import Tensor, nn
 
 from umecache.errors import UsageError
 from umecache.fusion.base import Features
-
-MARK = "@"  # between a modality and a layer, in the name of features
-
-
-def modality_of(name: str) -> str:
-    """`text` of `text@-4`, and of `text`."""
-    return name.partition(MARK)[0]
+from umecache.fusion.naming import modality_of
 
 
 def layers_of(names: Sequence[str]) -> dict[str, list[str]]:

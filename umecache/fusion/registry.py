@@ -15,12 +15,13 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from umecache.errors import UnknownName, UsageError
 from umecache.fusion.catalogue import METHODS, MethodEntry, Option
+from umecache.stores import plugins
 
 if TYPE_CHECKING:
     from umecache.fusion.base import Fusion
@@ -37,6 +38,7 @@ def load_fusion(name: str) -> type[Fusion]:
     Raises:
         UnknownName: no method is called so.
         UsageError: the file can't be used.
+        PluginBroken: the package that offers it can't be imported.
     """
     if ".py:" in name or name.endswith(".py"):
         return _from_file(name)
@@ -44,7 +46,7 @@ def load_fusion(name: str) -> type[Fusion]:
         return _checked(pkgutil.resolve_name(METHODS[name].target), name)
     offered = offered_methods()
     if name in offered:
-        return _checked(offered[name].load(), name)
+        return _checked(plugins.load(offered[name]), name)
     raise UnknownName("fusion method", name, {*METHODS, *offered}, listing=LISTING)
 
 
@@ -76,7 +78,7 @@ def build_fusion(name: str, dims: Mapping[str, int], **options: Any) -> Fusion:
 
 def offered_methods() -> dict[str, EntryPoint]:
     """Methods that installed packages offer, by name."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    return plugins.offered(ENTRY_POINTS)
 
 
 def _from_file(name: str) -> type[Fusion]:

@@ -259,6 +259,8 @@ def _places(remote: Remote, listing: Listing, receipt: Receipt) -> dict[str, tup
     if manifest["format"] == "zarr":
         paths = {"tokens": f"tokens/c/{k}/0", "scale": f"scale/c/{k}"}
         return {name: (paths[name], 0) for name in names}
+    if manifest["format"] != "hdf5":  # a plug-in's, whose places only it knows
+        return None
     (path,) = listing.shard(k)
     try:
         offsets = _hdf5_offsets(remote, path, listing.sizes[path], names)

@@ -4,7 +4,8 @@
     load_format("hdf5").columns(path, manifest)
 
 Adding a format: one file with a class that has these methods, one line in FORMATS, one test class that inherits
-`StoreContract` (tests/stores/contract.py). Only byte positions and metadata differ between formats; planning, claims,
+`StoreContract` (tests/stores/contract.py). A package of one's own offers its class as an entry point of the group
+`umecache.store_formats`; names of ours win over theirs, and where content is looked at, ours are asked first. Only byte positions and metadata differ between formats; planning, claims,
 receipts, reading and verifying are shared.
 """
 
@@ -22,12 +23,16 @@ from numpy.typing import NDArray
 from umecache.stores.dtypes import Stored
 from umecache.stores.errors import StoreError, StoreMissing
 from umecache.stores.plan import Ids, Plan
+from umecache.stores.plugins import PluginBroken, load, offered
 from umecache.stores.rows import Rows, SparseRows
 
 FORMATS = {
     "zarr": "umecache.stores.zarr_format:ZarrFormat",
     "hdf5": "umecache.stores.hdf5_format:Hdf5Format",
 }
+
+
+ENTRY_POINTS = "umecache.store_formats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +115,35 @@ class Format(Protocol):
         """Open for reading; `manifest` is None for a foreign store."""
 
 
+def known_formats() -> tuple[str, ...]:
+    """Names of all formats, ours first."""
+    return tuple(dict.fromkeys([*FORMATS, *offered(ENTRY_POINTS)]))
+
+
+def is_format(name: str) -> bool:
+    """Whether there is a format of that name; packages are only looked for where it is none of ours."""
+    return name in FORMATS or name in offered(ENTRY_POINTS)
+
+
 def load_format(name: str) -> Format:
     """The format called `name`.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is none, or what a package offers under that name is none.
+        PluginBroken: the package that offers it can't be imported.
     """
-    if name not in FORMATS:
-        raise StoreError(f"Unknown store format {name!r}.", why=f"Known: {', '.join(FORMATS)}.")
-    return cast(Format, pkgutil.resolve_name(FORMATS[name])())
+    if name in FORMATS:
+        return cast(Format, pkgutil.resolve_name(FORMATS[name])())
+    point = offered(ENTRY_POINTS).get(name)
+    if point is None:
+        raise StoreError(f"Unknown store format {name!r}.", why=f"Known: {', '.join(known_formats())}.")
+    found = load(point)
+    wanted = [key for key, value in vars(Format).items() if callable(value) and not key.startswith("_")]
+    lacks = [key for key in wanted if not callable(getattr(found, key, None))]
+    if not isinstance(found, type) or lacks or getattr(found, "name", None) != name:
+        why = f"It lacks {', '.join(lacks)}." if lacks else f"It has to be a class whose `name` is {name!r}."
+        raise StoreError(f"{point.value} is no store format {name!r}.", why=why, next="umecache doctor")
+    return cast(Format, found())
 
 
 def find_format(path: Path) -> Format:
@@ -127,12 +152,19 @@ def find_format(path: Path) -> Format:
     Raises:
         StoreMissing: nothing there looks like a store.
     """
-    for name in FORMATS:
-        found = load_format(name)
+    broken: list[str] = []
+    for name in known_formats():
+        try:
+            found = load_format(name)
+        except (PluginBroken, StoreError) as error:  # breaks only itself: others may know what this is
+            broken.append(error.what)
+            continue
         if found.detect(path):
             return found
     raise StoreMissing(
         f"No feature store at {path}.",
-        why="Neither a Zarr group nor an HDF5 index is there." if path.exists() else "The path does not exist.",
+        why=" ".join(
+            ["Neither a Zarr group nor an HDF5 index is there." if path.exists() else "The path does not exist.", *broken]
+        ),
         next="umecache store ls shows the stores that exist.",
     )

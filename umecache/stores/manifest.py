@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 from umecache.stores.dtypes import DECODE, DTYPES, stored_dtype
 from umecache.stores.errors import StoreDamaged, StoreError
 from umecache.stores.files import inside, read_json
+from umecache.stores.formats import is_format, known_formats
 from umecache.stores.plan import Plan
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-FORMATS = ("zarr", "hdf5")
 COMPRESSIONS = (None, "zstd", "gzip")
 
 COMPUTED = frozenset(
@@ -129,7 +129,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if len(value) != 64 or set(value) - set("0123456789abcdef"):
             raise _wrong(file, key, value)
     one_of(manifest, "dtype", DTYPES, file)
-    one_of(manifest, "format", FORMATS, file)
+    if not is_format(name := take(manifest, "format", str, file)):
+        if not name.isidentifier() or len(name) > 60:  # what no package could be asked for
+            raise _wrong(file, "format", name)
+        raise StoreError(
+            f"{path} has the format {name!r}, which nothing here can read.",
+            why=f"Known: {', '.join(known_formats())}.",
+            next="install the package that offers it",
+        )
     one_of(manifest, "compression", COMPRESSIONS, file)
     one_of(manifest, "id_type", ("int64", "string"), file)
     for key in ("records", "distinct", "tokens", "outlier_tokens"):

@@ -19,7 +19,6 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from umecache.fusion.base import SharedFeatures
@@ -85,23 +84,6 @@ class FeatureReader:
     def gather(self, index_B: Index) -> Batch:
         """The batch of these questions."""
         return Batch(index_B, SharedFeatures({name: source.gather(index_B) for name, source in self._sources.items()}))
-
-
-def epoch_order(index: Index, *, order_seed: int, epoch: int, images: Index | None = None, window: int = 1024) -> Index:
-    """The order of one epoch: the same for every head that shares the read.
-
-    Args:
-        images: the image of each question of the split. Then images are shuffled and cut into windows, and questions
-            are shuffled inside a window, so that all questions about an image come soon after each other; None: all
-            questions are shuffled.
-        window: images of a window.
-    """
-    rng = np.random.default_rng([order_seed, epoch])
-    if images is None:
-        return rng.permutation(index)
-    distinct_images, image_of = np.unique(images[index], return_inverse=True)
-    window_of = rng.permutation(len(distinct_images))[image_of] // window
-    return index[np.lexsort((rng.random(len(index)), window_of))]
 
 
 def room_for(size: int, device: torch.device) -> Residency:

@@ -167,8 +167,11 @@ def _train_cell(
     missing = [spec for number, spec in enumerate(specs) if number not in found]
     if found:
         reporter.say(f"{len(found)} of {len(specs)} heads are taken over from {config.out}; {len(missing)} to train")
-    trained = iter(run_heads(material, missing, reporter, name=f"heads-{number}") if missing else ())
-    return rates, [found[number] if number in found else next(trained) for number in range(len(specs))]
+    trained = run_heads(material, missing, reporter, name=f"heads-{number}") if missing else []
+    if len(trained) < len(missing):  # another process than the main, which alone has all results and writes them
+        return rates, trained
+    rest = iter(trained)
+    return rates, [found[number] if number in found else next(rest) for number in range(len(specs))]
 
 
 def _write_cell(

@@ -24,7 +24,7 @@ from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
 from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
-from umecache.fusion.layer_mix import modality_of
+from umecache.fusion.naming import modality_of
 from umecache.reporting import Reporter
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
 from umecache.training.batches import FeatureReader, room_for

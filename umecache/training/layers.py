@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from umecache.fusion.layer_mix import MARK
+from umecache.fusion.naming import MARK
 
 _LAYER = r"(?:last|-[1-9]\d{0,3})"
 _SAID = re.compile(rf"(?P<ref>.+){MARK}(?P<layers>{_LAYER}(?:,{_LAYER})*)")

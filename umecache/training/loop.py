@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from umecache.reporting import Reporter, Silent
-from umecache.training.batches import Batch, FeatureReader, batches, epoch_order
+from umecache.training.batches import Batch, FeatureReader, batches
 from umecache.training.checkpoint import Keeper
 from umecache.training.config import TrainConfig
 from umecache.training.head import Head
+from umecache.training.order import epoch_order
 from umecache.training.stack import Steps
 from umecache.training.targets import Index, Targets
 

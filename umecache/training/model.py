@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from umecache.encoders.base import Json
 from umecache.errors import UsageError
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.layer_mix import MARK, LayerMix
+from umecache.fusion.layer_mix import LayerMix
+from umecache.fusion.naming import MARK
 from umecache.fusion.registry import METHODS, build_fusion, load_fusion
 
 OWN_FLAGS = frozenset({"width", "dropout"})

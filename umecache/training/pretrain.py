@@ -30,11 +30,11 @@ from umecache.data.dataset import Dataset, Split, open_dataset
 from umecache.errors import UsageError
 from umecache.extraction.devices import autocast
 from umecache.fusion.base import Features
-from umecache.fusion.layer_mix import modality_of
+from umecache.fusion.naming import modality_of
 from umecache.fusion.registry import METHODS
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
-from umecache.training.batches import FeatureReader, batches, epoch_order
+from umecache.training.batches import FeatureReader, batches
 from umecache.training.checkpoint import Keeper
 from umecache.training.config import PretrainConfig
 from umecache.training.folders import NewFolder, stamp
@@ -43,6 +43,7 @@ from umecache.training.initial import WEIGHTS
 from umecache.training.job import place, run_folder, say_run, settle_order, unlabelled_facts
 from umecache.training.model import FusionClassifier, modalities_of, share_arguments
 from umecache.training.objectives import FIGURES, Pretraining
+from umecache.training.order import epoch_order
 from umecache.training.outcome import file_name
 from umecache.training.randomness import RandomState
 from umecache.training.resolve import Source, find_sources

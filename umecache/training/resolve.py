@@ -16,22 +16,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from umecache.data.dataset import Dataset, Split
-from umecache.encoders.base import Json
 from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
-from umecache.extraction.reload import declaration
-from umecache.fusion.layer_mix import modality_of
+from umecache.fusion.naming import modality_of
 from umecache.home import dataset_stores, stores_homes
 from umecache.stores import Store, diff_facts, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
 from umecache.stores.reader import progress
 from umecache.training.layers import is_layer, same_but_layers, spread, stored_layer
-from umecache.training.targets import Index
+from umecache.training.order import Index
+
+if TYPE_CHECKING:
+    from umecache.encoders.base import Json
 
 MODALITIES = ("text", "image", "audio")
 SHOWN = 3  # ids named in an error
@@ -75,6 +76,8 @@ class Source:
 
     def facts(self) -> dict[str, Json]:
         """What `run.json` says of it."""
+        from umecache.extraction.reload import declaration  # torch loads here; finding stores needs none
+
         return {
             "name": self.name,
             "model": self.model,

@@ -13,7 +13,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ from torch import Tensor
 from umecache.data.answers import AnswerVocab
 from umecache.data.dataset import Split
 from umecache.errors import DataError
-
-Index = np.ndarray[Any, np.dtype[np.int64]]
+from umecache.training.order import Index as Index
 
 
 class Targets:

@@ -1,0 +1,1 @@
+"""What `import umecache` offers beside its parts: the commands as functions, their settings, their results."""
