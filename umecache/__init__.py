@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig as ExtractConfig
     from umecache.extraction.extract import extract as extract
     from umecache.fusion.base import Fusion as Fusion
-    from umecache.stores import open_store as open_store
+    from umecache.sharing.reading import open_store as open_store
     from umecache.training.compare import compare as compare
     from umecache.training.fuse import fuse as fuse
     from umecache.training.runs import load_run as load_run
@@ -35,7 +35,7 @@ _HOMES = {
     "load_encoder": "umecache.encoders.registry",
     "load_run": "umecache.training.runs",
     "open_dataset": "umecache.data.dataset",
-    "open_store": "umecache.stores",
+    "open_store": "umecache.sharing.reading",
 }
 __all__ = sorted(_HOMES)
 
