@@ -378,3 +378,11 @@ def test_from_s3(store: Path, bucket: Bucket, tmp_path: Path) -> None:
 def test_from_a_plain_web_server(store: Path, web: Folder, tmp_path: Path) -> None:
     push(store, str(web.folder / "vit"))
     same(open_store(f"{web.url}/vit", cache=tmp_path / "cache"), store)
+
+
+def test_what_was_written_down_is_a_path_or_stays_a_url(store: Path, site: Site) -> None:
+    assert reading.located(str(store)) == store
+    assert reading.located(str(store.parent), "val") == store
+    assert reading.located(str(store), "val") == store  # one store for all
+    assert reading.located(f"{site.url}/val") == f"{site.url}/val"
+    assert reading.located(site.url, "val") == f"{site.url}/val"

@@ -71,6 +71,18 @@ def open_store(
     return RemoteStore(str(place), "", _cache(cache, cache_bytes), reporter)
 
 
+def located(place: str, split: str | None = None) -> str | Path:
+    """A place that was written down or said: a URL stays one, all else is a path.
+
+    Args:
+        split: take the split's own store, where the place is a folder of several.
+    """
+    if is_remote(place):
+        return place if split is None else open_splits(place, (split,))[split].place
+    path = Path(place).expanduser()
+    return path / split if split is not None and (path / split).exists() else path
+
+
 def open_splits(url: str, splits: Sequence[str], *, reporter: Reporter | None = None) -> dict[str, RemoteStore]:
     """The store of each split at a URL: one store that is there itself, or one of a folder of stores.
 
