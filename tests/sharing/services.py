@@ -1,4 +1,4 @@
-"""Real servers on loopback: S3 (moto's), and Python's web server, which knows no ranges. Where absent, a skip says so.
+"""Real servers on loopback: S3 (moto's), sshd, and Python's web server without ranges. Where absent, a skip says so.
 
 Each is a `Service`: a URL for the code under test, and the objects themselves for the test.
 """
@@ -6,6 +6,7 @@ Each is a `Service`: a URL for the code under test, and the objects themselves f
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -154,3 +155,38 @@ def web(tmp_path: Path) -> Iterator[Folder]:
     command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder)]
     with serving(command, port, tmp_path / "web.log"):
         yield Folder(f"http://127.0.0.1:{port}", folder)
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """An ssh server of this user with throw-away keys, which the user's `known_hosts` knows."""
+    program, sftp = shutil.which("sshd") or "/usr/sbin/sshd", Path("/usr/lib/openssh/sftp-server")
+    if not Path(program).exists() or not sftp.exists() or not shutil.which("ssh-keygen"):
+        pytest.skip("no OpenSSH server (the package openssh-server brings it)")
+    if find_spec("paramiko") is None:
+        pytest.skip("paramiko is not installed (pip install 'umecache[ssh]')")
+    home, port = tmp_path / "user", free_port()
+    (home / ".ssh").mkdir(parents=True)
+    for key in (home / ".ssh/id_ed25519", tmp_path / "host_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    host = (tmp_path / "host_key.pub").read_text().split()
+    (home / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{port} {host[0]} {host[1]}\n")
+    monkeypatch.setenv("HOME", str(home))
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": tmp_path / "host_key",
+        "AuthorizedKeysFile": home / ".ssh/id_ed25519.pub",
+        "PidFile": "none",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "Subsystem": f"sftp {sftp}",
+        "MaxStartups": "100",
+    }
+    (tmp_path / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    if os.getuid() == 0:  # where sshd of root gives up its rights
+        Path("/run/sshd").mkdir(exist_ok=True)
+    (tmp_path / "lab").mkdir()
+    with serving([program, "-D", "-e", "-f", str(tmp_path / "sshd_config")], port, tmp_path / "sshd.log"):
+        yield Folder(f"ssh://127.0.0.1:{port}{tmp_path / 'lab'}", tmp_path / "lab")
