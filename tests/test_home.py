@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from umecache.home import data_home, dataset_stores, find_data, home, homes, runs_home, stores_home, stores_homes
+from umecache.home import (
+    cache_home,
+    data_home,
+    dataset_stores,
+    find_data,
+    home,
+    homes,
+    runs_home,
+    stores_home,
+    stores_homes,
+)
 
 
 def test_the_variable_moves_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -47,3 +57,9 @@ def test_writing_goes_to_the_first_that_may_be_written(monkeypatch: pytest.Monke
     assert home() == tmp_path / "mine"
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert home() == Path("/proc/nowhere")  # whoever writes there will say why it can't be
+
+
+def test_what_is_read_from_afar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert cache_home() == home() / "cache"
+    monkeypatch.setenv("UMECACHE_CACHE", str(tmp_path))
+    assert cache_home() == tmp_path

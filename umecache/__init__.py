@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from umecache.loading.examples import open_examples as open_examples
     from umecache.loading.torch_data import TokenDataset as TokenDataset
     from umecache.loading.torch_data import data_loader as data_loader
+    from umecache.sharing.reading import open_store as open_store
     from umecache.stores import Store as Store
-    from umecache.stores import open_store as open_store
     from umecache.training.runs import Run as Run
     from umecache.training.runs import load_run as load_run
 
@@ -51,7 +51,7 @@ _HOMES = {
     "load_run": "umecache.training.runs",
     "open_dataset": "umecache.data.dataset",
     "open_examples": "umecache.loading.examples",
-    "open_store": "umecache.stores",
+    "open_store": "umecache.sharing.reading",
     "predict": "umecache.api.calls",
     "predict_split": "umecache.api.calls",
 }

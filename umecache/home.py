@@ -45,6 +45,12 @@ def stores_homes() -> tuple[Path, ...]:
     return tuple(each / "stores" for each in homes())
 
 
+def cache_home() -> Path:
+    """Where what is read from afar is kept: `UMECACHE_CACHE`, by default `cache/` in the home for writing."""
+    said = os.environ.get("UMECACHE_CACHE")
+    return Path(said).expanduser() if said else home() / "cache"
+
+
 def runs_home() -> Path:
     """Trained fusion runs."""
     return home() / "runs"

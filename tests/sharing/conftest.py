@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.sharing.services import bucket, s3_endpoint, sshd, web
 from tests.sharing.site import Site
 from tests.stores.toy import Toy, write
 from umecache.sharing import fetch
+
+__all__ = ["bucket", "s3_endpoint", "sshd", "web"]  # fixtures of services.py
 
 TOY = Toy.make(ids=40, distinct=32, dim=64)
 

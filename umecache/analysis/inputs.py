@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from umecache.encoders.base import TokenGrid
 from umecache.errors import DataError, UnknownName, UsageError
 from umecache.fusion.base import Features
 from umecache.fusion.naming import modality_of
-from umecache.stores import Store, open_store
+from umecache.sharing.reading import located, open_store
+from umecache.stores import Store
 from umecache.stores.errors import StoreMismatch
 from umecache.training.batches import FeatureReader
 from umecache.training.resolve import Source, check_inputs
@@ -115,7 +115,7 @@ def open_inputs(
     sources = []
     for facts in run.facts["features"]:
         name, place = str(facts["name"]), facts["stores"][split.name]
-        path = _moved(moved.pop(name), split.name) if name in moved else Path(place["path"])
+        path = located(moved.pop(name), split.name) if name in moved else located(place["path"])
         store = open_store(path)
         if store.fingerprint != place["fingerprint"]:
             raise StoreMismatch(
@@ -129,8 +129,3 @@ def open_inputs(
     if moved:
         raise UnknownName("features", next(iter(moved)), [each.name for each in sources], listing="umecache explain -h")
     return Inputs(split, tuple(sources))
-
-
-def _moved(path: str, split: str) -> Path:
-    folder = Path(path).expanduser()
-    return folder / split if (folder / split).exists() else folder

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def fuse(
     method: Annotated[str | None, typer.Option("--method", help="`umecache methods` lists them. Default: ume.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
-    text: Annotated[str | None, typer.Option(help="Text store: folder, or model name. Default: the only one.")] = None,
+    text: Annotated[str | None, typer.Option(help="Text store: folder, URL or model name. Default: the only one.")] = None,
     image: Annotated[str | None, typer.Option(help="Image store, likewise.")] = None,
     features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, any modality; repeatable.")] = None,
     train_split: Annotated[str | None, typer.Option(help="Default: train.")] = None,

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from umecache.reporting import Task
 from umecache.sharing.remotes import RETRY, Remote, RemoteFailed
@@ -25,11 +26,13 @@ from umecache.stores.errors import StoreDamaged
 from umecache.stores.files import MAX_JSON, WORK, fsync_dir, inside, make_dirs, share, size_of
 
 JOBS = 8  # objects under way at once
-TRIES = 4  # in a row without a new byte
+TRIES = 6  # in a row without a new byte
 PAUSE = 0.5  # seconds before the second try; doubles
 KEPT = "What has arrived is kept."
 PARTS = f"{WORK}/parts"
 SMALL_FILES = 1 << 30  # bytes; `Progress.small` where nobody says otherwise
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,18 @@ class Progress:
             self._small -= n
             if self._small < 0:
                 raise StoreDamaged(f"{url}: its small files have far more bytes than such a store needs.")
+
+
+def patiently(ask: Callable[[], T], tries: int = 3) -> T:
+    """What `ask` gives; asked again, after a moment, where the line failed."""
+    for left in reversed(range(tries)):
+        try:
+            return ask()
+        except RemoteFailed:
+            if not left:
+                raise
+            time.sleep(PAUSE)
+    raise AssertionError("unreachable")
 
 
 def fetch_all(remote: Remote, wanted: Sequence[Wanted], folder: Path, progress: Progress, jobs: int = JOBS) -> None:

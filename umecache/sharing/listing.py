@@ -20,7 +20,7 @@ from umecache.sharing.remotes import FolderRemote, Remote, RemoteMissing, read_s
 from umecache.stores.catalog import find_stores
 from umecache.stores.commit import CHECKSUMS
 from umecache.stores.errors import StoreDamaged, StoreMissing
-from umecache.stores.files import MAX_JSON, WORK, inside, make_dirs, parse_json, replace_file
+from umecache.stores.files import MAX_JSON, WORK, inside, make_dirs, parse_json, replace_file, sha256_file, size_of
 from umecache.stores.manifest import MANIFEST, read_manifest, rows_of, take
 from umecache.stores.receipts import receipt_name
 
@@ -66,29 +66,43 @@ class Listing:
         return name if isinstance(name, str) else None
 
 
-def read_listing(remote: Remote, staging: Path) -> Listing:
-    """Read and check CHECKSUMS and the manifest, which is left in `staging`.
+def read_checksums(remote: Remote) -> bytes:
+    """CHECKSUMS, which says what the store is now.
 
     Raises:
         StoreMissing: no finished store is there.
-        StoreDamaged: the two contradict each other, or name something outside the store.
     """
     try:
-        checksums = read_small(remote, CHECKSUMS, MAX_JSON)
+        return read_small(remote, CHECKSUMS, MAX_JSON)
     except RemoteMissing as error:
         raise StoreMissing(
             f"No finished store at {remote.url}.",
             why="It has no CHECKSUMS, which is written last.",
             next="Wait until it was pushed whole, or name the folder of the store itself.",
         ) from error
+
+
+def read_listing(remote: Remote, staging: Path, checksums: bytes | None = None) -> Listing:
+    """Read and check CHECKSUMS and the manifest, which is left in `staging`.
+
+    Args:
+        checksums: CHECKSUMS, where it was read already.
+
+    Raises:
+        StoreMissing: no finished store is there.
+        StoreDamaged: the two contradict each other, or name something outside the store.
+    """
+    checksums = read_checksums(remote) if checksums is None else checksums
     sums = parse_checksums(checksums, staging, remote.url)
-    data = read_small(remote, MANIFEST, MAX_JSON)
-    if hashlib.sha256(data).hexdigest() != sums.get(MANIFEST):
-        raise StoreDamaged(
-            f"{remote.url}/{MANIFEST} is not what CHECKSUMS lists.", next="Pull again; or push it again."
-        )
-    make_dirs(staging / WORK)
-    replace_file(staging / MANIFEST, data, scratch=staging / WORK)
+    here = inside(staging, MANIFEST)
+    if size_of(here) is None or sha256_file(here) != sums.get(MANIFEST):
+        data = read_small(remote, MANIFEST, MAX_JSON)
+        if hashlib.sha256(data).hexdigest() != sums.get(MANIFEST):
+            raise StoreDamaged(
+                f"{remote.url}/{MANIFEST} is not what CHECKSUMS lists.", next="Pull again; or push it again."
+            )
+        make_dirs(staging / WORK)
+        replace_file(here, data, scratch=staging / WORK)
     manifest = read_manifest(staging)
     sizes: dict[str, int] = {}
     for k, shard in enumerate(manifest["layout"]["shards"]):
@@ -134,11 +148,11 @@ def find_remote_stores(remote: Remote, splits: Sequence[str] | None) -> list[str
         root = remote.folder
         found = [path.relative_to(root).as_posix() for path in find_stores(root) if (path / CHECKSUMS).is_file()]
         names = {"" if name == "." else name: _split_of(root / name) for name in found}
-    elif _there(remote, CHECKSUMS):
+    elif has(remote, CHECKSUMS):
         manifest = parse_json(read_small(remote, MANIFEST, MAX_JSON), Path(MANIFEST))
         names = {"": _told_split(manifest)}
     else:
-        names = _indexed(remote) or {name: name for name in splits or USUAL if _there(remote.below(name), CHECKSUMS)}
+        names = _indexed(remote) or {name: name for name in splits or USUAL if has(remote.below(name), CHECKSUMS)}
     chosen = [name for name, split in names.items() if not splits or split in splits or name.split("/")[-1] in splits]
     if "" in names and not chosen:
         raise UsageError(f"{remote.url} is a store of the split {names['']!r}.", next="Leave out --split.")
@@ -152,7 +166,8 @@ def find_remote_stores(remote: Remote, splits: Sequence[str] | None) -> list[str
     return chosen
 
 
-def _there(remote: Remote, name: str) -> bool:
+def has(remote: Remote, name: str) -> bool:
+    """Whether a remote has an object."""
     try:
         next(iter(remote.stream(name, 0, 1)), b"")
     except RemoteMissing:

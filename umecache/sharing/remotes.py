@@ -99,6 +99,10 @@ def open_remote(url: str) -> Remote:
         from umecache.sharing.hub import HubRemote
 
         return HubRemote.open(url)
+    if protocol in ("ssh", "sftp"):
+        from umecache.sharing.ssh import SshRemote
+
+        return SshRemote.open(url)
     from fsspec.core import url_to_fs
 
     with speaking(url):

@@ -24,7 +24,8 @@ from umecache.stores.dtypes import Stored
 from umecache.stores.errors import StoreError, StoreMissing
 from umecache.stores.plan import Ids, Plan
 from umecache.stores.plugins import PluginBroken, load, offered
-from umecache.stores.rows import Rows, SparseRows
+from umecache.stores.rows import Outliers, Rows
+from umecache.stores.supply import Supply
 
 FORMATS = {
     "zarr": "umecache.stores.zarr_format:ZarrFormat",
@@ -74,8 +75,14 @@ class Columns:
     dtype: str
     tokens: Rows
     scale: Rows | None  # int8
-    outliers: Callable[[int], SparseRows | None] | None  # of shard k; int8
+    outliers: Outliers | None  # int8
     shard_rows: int
+
+    def supply_from(self, supply: Supply) -> None:
+        """Have shards brought before they are read."""
+        for part in (self.tokens, self.scale, self.outliers):
+            if part is not None:
+                part.supply_from(supply)
 
 
 class Format(Protocol):

@@ -29,7 +29,7 @@ from umecache.stores.files import fsync_dir, inside, map_file, size_of, view_arr
 from umecache.stores.foreign import blame, h5_rows, justify, open_h5
 from umecache.stores.formats import Columns, ShardShape, Sink
 from umecache.stores.plan import Ids, Plan
-from umecache.stores.rows import Rows, Shard, SparseRows, arrange
+from umecache.stores.rows import Outliers, Rows, Shard, SparseRows, arrange
 
 INDEX = "index.h5"
 LIBVER = ("v110", "v110")
@@ -126,7 +126,7 @@ class Hdf5Format:
             raise StoreDamaged(f"{index} has {shape[0]} rows; the manifest says {layout['capacity']}.")
         tokens = _rows(path, "tokens", stored_dtype(dtype), (shape[1],), rows, used)
         scale = _rows(path, "scale", np.dtype("<f4"), (), rows, used) if dtype == "int8" else None
-        outliers = _Outliers(path, shape[1]) if dtype == "int8" else None
+        outliers = _outliers(path, shape[1]) if dtype == "int8" else None
         return Columns(
             load_ids, start, length, lambda: digest, shape[0], shape[1], dtype, tokens, scale, outliers, rows
         )
@@ -325,31 +325,23 @@ def _rows(
     return Rows(path, shard_rows, len(used), load, np.empty((0, *row_shape), dtype))
 
 
-class _Outliers:
-    """Outliers of shard k (dataset `exact`), looked up once; None where the shard has none."""
+def _outliers(path: Path, dim: int) -> Outliers:
+    """Of the datasets `exact`."""
 
-    def __init__(self, path: Path, dim: int) -> None:
-        self._path, self._dim = path, dim
-        self._shards: dict[int, SparseRows | None] = {}
-
-    def __call__(self, k: int) -> SparseRows | None:
-        if k not in self._shards:
-            self._shards[k] = self._load(k)
-        return self._shards[k]
-
-    def _load(self, k: int) -> SparseRows | None:
-
-        file_k = inside(self._path, f"shards/{k:06d}.h5")
+    def load(k: int) -> SparseRows | None:
+        file_k = inside(path, f"shards/{k:06d}.h5")
         buffer = map_file(file_k)
         with blame(file_k), open_h5(file_k) as file:
             if "exact" not in file:
                 return None
             data = _dataset(file, "exact", file_k)
-            if data.chunks != (1, self._dim) or data.dtype != np.dtype("<f4"):
+            if data.chunks != (1, dim) or data.dtype != np.dtype("<f4"):
                 raise StoreDamaged(f"{file_k}: the outliers are laid out in a way that is not read.")
             row, offset = _chunks(data, file_k, buffer.size)
         order = np.argsort(row)
-        return SparseRows(buffer, np.dtype("<f4"), self._dim, row[order], offset[order])
+        return SparseRows(buffer, np.dtype("<f4"), dim, row[order], offset[order])
+
+    return Outliers(load)
 
 
 def _chunks(data: Any, path: Path, file_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from umecache.stores.files import WORK, inside, read_json, size_of
 from umecache.stores.formats import find_format, load_format
 from umecache.stores.manifest import MANIFEST, created, read_manifest
 from umecache.stores.plan import Ids
+from umecache.stores.supply import Supply
 
 Id = int | str
 
@@ -46,7 +47,9 @@ def open_store(path: str | Path) -> Store:
     text = str(path)
     if "://" in text:
         if not text.startswith("file://"):
-            raise StoreError(f"{text} is not on this machine.", next=f"umecache store pull {text} DIR, then open DIR.")
+            raise StoreError(
+                f"{text} is not on this machine.", next=f"umecache.open_store({text!r}), or umecache store pull {text}"
+            )
         text = text[7:]
     found = Path(text)
     if found.name == "index.h5" and (found.parent / MANIFEST).is_file():
@@ -59,6 +62,7 @@ class Store:
 
     Attributes:
         path: the folder.
+        place: where it is, as people say it.
         manifest: its facts (docs/store-format.md); for a foreign store only what the arrays tell.
         fingerprint: recipe and inputs in one hash; "" for a foreign store.
         dim: D.
@@ -68,20 +72,24 @@ class Store:
         failures: reason by id.
     """
 
-    def __init__(self, path: Path, *, lenient: bool = False) -> None:
-        # lenient: open in spite of damaged shards, as `verify` must
+    def __init__(
+        self, path: Path, *, lenient: bool = False, supply: Supply | None = None, place: str | None = None
+    ) -> None:
+        # lenient: open in spite of damaged shards, as `verify` must; supply: brings the shards, so none need be there
         self.path = path.resolve()
+        self.place = str(self.path) if place is None else place
         root = self.path
         ours = (root / MANIFEST).is_file()
+        lenient = lenient or supply is not None
         if not lenient and not (ours and is_sealed(root)):
             _refuse_unfinished(root)
             ours = (root / MANIFEST).is_file()  # it may have been sealed at this very moment
         try:
-            self._open(root, ours, lenient)
+            self._open(root, ours, lenient, supply)
         except OSError as error:
             raise StoreDamaged(f"{root} can't be read.", why=f"{error.strerror or error}.") from error
 
-    def _open(self, root: Path, ours: bool, lenient: bool) -> None:
+    def _open(self, root: Path, ours: bool, lenient: bool, supply: Supply | None) -> None:
         manifest = read_manifest(root) if ours else None
         opener = load_format(manifest["format"]) if manifest else find_format(root)
         if not opener.detect(root):
@@ -100,6 +108,8 @@ class Store:
             raise StoreError(
                 f"{root} holds {columns.dtype} tokens; without a manifest only float16 and float32 are read."
             )
+        if supply is not None:
+            columns.supply_from(supply)
         self._columns = columns
         self._read = columns.tokens.read
         self.format, self.dim, self.dtype = opener.name, columns.dim, columns.dtype
@@ -125,7 +135,7 @@ class Store:
         return _reopen, (str(self.path), self.fingerprint)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}, {len(self)} records, D={self.dim}, {self.dtype}, {self.format})"
+        return f"Store({self.place!r}, {len(self)} records, D={self.dim}, {self.dtype}, {self.format})"
 
     def __len__(self) -> int:
         return len(self._start)
@@ -207,7 +217,7 @@ class Store:
         some = ", ".join(repr(name) for name in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         return UnknownId(
-            f"{self.path} has no id {some}{more}.",
+            f"{self.place} has no id {some}{more}.",
             why="They are neither stored nor on its failure list.",
             next="Extract the inputs you use, or name the store of this data.",
         )

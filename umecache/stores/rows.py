@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from umecache.stores.errors import StoreDamaged
+from umecache.stores.supply import Supply, supplied
 
 COLD = 1.5e9
 """Bytes per second below which records came from the disk: then the next ones are asked for before they are copied, so
@@ -61,6 +62,11 @@ class Rows:
         self._maps: dict[int, tuple[mmap.mmap, int]] = {}  # of plain shards: the file's map, the byte of their first row
         self._row_bytes = empty.dtype.itemsize * math.prod(empty.shape[1:])
         self._cold = True  # until a record shows otherwise
+        self._supply: Supply | None = None
+
+    def supply_from(self, supply: Supply) -> None:
+        """From now on have every shard brought before it is loaded."""
+        self._supply, self._load = supply, supplied(supply, self._load)
 
     def read(self, start: int, n: int) -> NDArray[Any]:
         """Rows `start` to `start + n`.
@@ -97,6 +103,10 @@ class Rows:
         views, size, width = self._views, self._shard_rows, out_BTD.shape[1]
         shard_B, row_B = np.divmod(start_B, size)
         places = list(zip(out_BTD, shard_B.tolist(), row_B.tolist(), length_B.tolist(), strict=True))
+        if self._supply is not None:
+            shards = dict.fromkeys(k for _, k, _, n in places if n)
+            self._supply.need([k for k in shards if k not in views])  # side by side
+            self._supply.use(shards)
         started, asked = time.perf_counter(), False
         for number, (out_TD, k, row, n) in enumerate(places):
             if number == 1 and self._cold:
@@ -137,15 +147,20 @@ class Rows:
         if not 0 <= k < self._shards:
             raise StoreDamaged(f"{self._path} places a record in shard {k}; it has {self._shards} shards.")
         view = self._load(k)
+        if self._supply is not None:  # a map of a shard that was let go would keep it on the disk
+            for gone in [each for each in list(self._views) if not self._supply.holds(each)]:
+                self._forget(gone)
         while len(self._views) >= MAX_MAPS:
-            oldest = next(iter(self._views))
-            self._views.pop(oldest, None)
-            self._maps.pop(oldest, None)
+            self._forget(next(iter(self._views)))
         # Two threads may both load the same shard: harmless, the views are equal.
         self._views[k] = view
         if isinstance(view, np.ndarray) and (found := _map_of(view)) is not None:
             self._maps[k] = found
         return view
+
+    def _forget(self, k: int) -> None:
+        self._views.pop(k, None)
+        self._maps.pop(k, None)
 
 
 def _map_of(view: NDArray[Any]) -> tuple[mmap.mmap, int] | None:
@@ -260,3 +275,30 @@ class SparseRows:
         size = self._dim * self._dtype.itemsize
         values = [self._buffer[at : at + size].view(self._dtype) for at in self._offset[first:last].tolist()]
         return self._row[first:last] - start, np.array(values, self._dtype).reshape(-1, self._dim)
+
+
+class Outliers:
+    """The outliers of each shard, looked up once: int8 keeps these tokens as float32.
+
+    Args:
+        load: of shard k; None where it has none.
+    """
+
+    def __init__(self, load: Callable[[int], SparseRows | None]) -> None:
+        self._load = load
+        self._shards: dict[int, SparseRows | None] = {}
+        self._supply: Supply | None = None
+
+    def supply_from(self, supply: Supply) -> None:
+        """As `Rows.supply_from`."""
+        self._supply, self._load = supply, supplied(supply, self._load)
+
+    def __call__(self, k: int) -> SparseRows | None:
+        if k not in self._shards:
+            found = self._load(k)
+            if self._supply is not None:  # a map of what was let go would keep it on the disk
+                for each in [each for each in list(self._shards) if not self._supply.holds(each)]:
+                    self._shards.pop(each, None)
+            self._shards[k] = found
+            return found
+        return self._shards[k]

@@ -31,7 +31,7 @@ from umecache.stores.errors import StoreDamaged
 from umecache.stores.files import fsync_dir, inside, map_array, map_file, pretty, size_of, write_all
 from umecache.stores.formats import Columns, ShardShape, Sink
 from umecache.stores.plan import Ids, Plan
-from umecache.stores.rows import Decoded, Rows, Shard, SparseRows, arrange
+from umecache.stores.rows import Decoded, Outliers, Rows, Shard, SparseRows, arrange
 from umecache.stores.zarr_meta import ArrayMeta, read_array, read_vector, sharding, stored_strings
 
 ABSENT = np.uint64(2**64 - 1)
@@ -122,7 +122,7 @@ class ZarrFormat:
 
             tokens = zarr_rows(path, "tokens")
         scale = _rows(path, read_array(path, "scale", dimensions=1), used) if dtype == "int8" else None
-        outliers = _Outliers(path, read_array(path, "exact", dimensions=2)) if dtype == "int8" else None
+        outliers = _outliers(path, read_array(path, "exact", dimensions=2)) if dtype == "int8" else None
         names = read_array(path, "ids", dimensions=1)
 
         def load_ids() -> Ids:
@@ -328,25 +328,18 @@ def _rows(path: Path, meta: ArrayMeta, used: list[int] | None) -> Rows:
     return Rows(path, rows, shards, load, np.empty((0, *row_shape), dtype))
 
 
-class _Outliers:
-    """Outliers of shard k (array `exact`), looked up once; None where the shard has none."""
+def _outliers(path: Path, meta: ArrayMeta) -> Outliers:
+    """Of array `exact`."""
 
-    def __init__(self, path: Path, meta: ArrayMeta) -> None:
-        self._path, self._meta = path, meta
-        self._shards: dict[int, SparseRows | None] = {}
-
-    def __call__(self, k: int) -> SparseRows | None:
-        if k not in self._shards:
-            self._shards[k] = self._load(k)
-        return self._shards[k]
-
-    def _load(self, k: int) -> SparseRows | None:
-        file = inside(self._path, f"exact/{self._meta.key(k)}")
+    def load(k: int) -> SparseRows | None:
+        file = inside(path, f"exact/{meta.key(k)}")
         if not file.exists():
             return None
         buffer = map_file(file)
-        index = read_index(buffer, self._meta.chunk[0], file, at_end=self._meta.index_at_end)
+        index = read_index(buffer, meta.chunk[0], file, at_end=meta.index_at_end)
         row = np.flatnonzero(index[:, 0] >= 0)
-        if (index[row, 1] != self._meta.shape[1] * 4).any():
+        if (index[row, 1] != meta.shape[1] * 4).any():
             raise StoreDamaged(f"{file}: an outlier row has the wrong size.")
-        return SparseRows(buffer, np.dtype("<f4"), self._meta.shape[1], row, index[row, 0])
+        return SparseRows(buffer, np.dtype("<f4"), meta.shape[1], row, index[row, 0])
+
+    return Outliers(load)

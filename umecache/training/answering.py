@@ -12,6 +12,7 @@ question of the eval split is answered as it was there.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,9 @@ import torch
 from torch import Tensor
 
 from umecache.encoders.base import Encoder
-from umecache.errors import DataError, UnreadableInput, UsageError
+from umecache.errors import DataError, UmecacheError, UnreadableInput, UsageError
 from umecache.extraction.reload import declaration, encode_items, reload_encoder
-from umecache.stores import open_store
+from umecache.sharing.reading import is_remote, open_store
 
 if TYPE_CHECKING:
     from umecache.training.runs import Run
@@ -143,7 +144,11 @@ class Answerer:
         return tokens.expand(questions, -1, -1), mask.expand(questions, -1)
 
     def _load(self, facts: Mapping[str, Any], weights: dict[str, str]) -> _Modality:
-        store = Path(facts["stores"][self.run.facts["data"]["train_split"]]["path"])
+        place = facts["stores"][self.run.facts["data"]["train_split"]]["path"]
+        store = Path(place)
+        if is_remote(place):  # its lists come here, an encoder's own files among them, and no shard
+            with contextlib.suppress(UmecacheError):  # most encoders need none of them
+                store = open_store(place).path
         # Runs of early versions don't carry the declaration: their stores do.
         declared: Mapping[str, Any] = facts.get("encoder") or declaration(open_store(store))
         if not isinstance(declared.get("model"), str) or not isinstance(declared.get("recipe"), dict):

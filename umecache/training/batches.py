@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from umecache.fusion.base import SharedFeatures
+from umecache.sharing.reading import RemoteStore
 from umecache.stores import Store
 from umecache.training.config import Residency
 from umecache.training.sources import FromStore, InMemory, Source, bytes_needed
@@ -65,6 +66,9 @@ class FeatureReader:
         window: int = 0,
     ) -> None:
         self.device = device
+        for store, ids in stores.values():
+            if isinstance(store, RemoteStore):  # the shards that are needed come side by side
+                store.bring(store.rows(ids))
         self.bytes_needed = sum(bytes_needed(store, ids) for store, ids in stores.values())
         self.residency = room_for(self.bytes_needed, device) if residency == "auto" else residency
         self.waited = self.looped = 0.0

@@ -68,7 +68,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     with place(config) as where:
         reporter = (reporter or Silent()) if where.is_main else Silent()
         questions = load_questions(config)
-        cells = _cells(config, questions)
+        cells = _cells(config, questions, reporter)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
         check_initial(config, arguments, cells, questions)
         config = settle_order(config, questions.train, cells, where)
@@ -117,7 +117,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     return Comparison(folder.path, document)
 
 
-def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ...]]:
+def _cells(config: CompareConfig, questions: Questions, reporter: Reporter) -> list[tuple[Source, ...]]:
     """The stores of every pass; all of them are found and checked before anything is trained."""
     return [
         find_sources(
@@ -129,6 +129,7 @@ def _cells(config: CompareConfig, questions: Questions) -> list[tuple[Source, ..
             facts=config.facts,
             limit=config.limit,
             needed=modalities_of(config.methods),
+            reporter=reporter,
         )
         for text, image in itertools.product(config.text or (None,), config.image or (None,))
     ]

@@ -54,6 +54,7 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
             facts=config.facts,
             limit=config.limit,
             needed=modalities_of((config.method,)),
+            reporter=reporter,
         )
         specs = [
             HeadSpec(method=config.method, seed=seed, lr=lr, method_args=arguments)

@@ -174,6 +174,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Pretra
             facts=config.facts,
             limit=config.limit,
             needed=modalities_of((config.method,)),
+            reporter=reporter,
         )
         exchanged = exchanged_of(config.method, sources)
         config = settle_order(config, pairs.train, [sources], where)

@@ -2,9 +2,9 @@
 
     sources = find_sources(dataset, train, evaluation, text="minilm", image=None, features={})
 
-A store is named by its folder (with one store per split inside, or one store for all), or by its model's short name
-under UMECACHE_HOME/stores/DATASET; with nothing said, the one store of that modality is taken. Where there are several
-the error lists them: a choice such as "the newest" would change results behind people's backs on a shared disk.
+A store is named by its folder or URL (with one store per split inside, or one store for all), or by its model's short
+name under UMECACHE_HOME/stores/DATASET; with nothing said, the one store of that modality is taken. Where there are
+several the error lists them: a choice such as "the newest" would change results behind people's backs on a shared disk.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from umecache.encoders.registry import MODELS
 from umecache.errors import UmecacheError, UsageError
 from umecache.fusion.naming import modality_of
 from umecache.home import dataset_stores, stores_homes
+from umecache.reporting import Reporter
+from umecache.sharing.reading import is_remote, open_splits
 from umecache.stores import Store, diff_facts, open_store
 from umecache.stores.errors import StoreError, StoreMismatch, StoreMissing
 from umecache.stores.reader import progress
@@ -48,14 +50,14 @@ class Source:
         model: the encoder's short name, from the manifest.
         keyed_by: whose ids the records have.
         stores: split name -> its store.
-        paths: split name -> where it lies.
+        paths: split name -> where it lies; a URL, where it is read from afar.
     """
 
     name: str
     model: str
     keyed_by: Literal["question", "image", "audio"]
     stores: Mapping[str, Store]
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Path | str]
 
     @property
     def by_image(self) -> bool:
@@ -105,6 +107,7 @@ def find_sources(
     facts: Mapping[str, Mapping[str, Json]] | None = None,
     limit: int | None = None,
     needed: Sequence[str] = ("text", "image"),
+    reporter: Reporter | None = None,
 ) -> tuple[Source, ...]:
     """The stores of a run, checked against its splits.
 
@@ -113,6 +116,7 @@ def find_sources(
 
     Args:
         facts: modality -> facts that the recipes of its stores must hold, such as {"image": {"image_size": 384}}.
+        reporter: is told of long transfers, where stores are read from afar.
 
     Raises:
         UsageError: several stores fit; the error lists them.
@@ -129,7 +133,11 @@ def find_sources(
     for name, said_ref in asked.items():
         layers = []
         for feature, one_ref, layer in spread(name, said_ref):
-            source = replace(_open(name, one_ref, dataset, splits, limit, layer), name=feature)
+            if one_ref is not None and is_remote(one_ref):
+                source = _open_remote(name, one_ref, splits, layer, reporter)
+            else:
+                source = _open(name, one_ref, dataset, splits, limit, layer)
+            source = replace(source, name=feature)
             _check_modality(source)
             _check_recipes(source)
             _check_facts(source, (facts or {}).get(name, {}))
@@ -160,14 +168,30 @@ def _open(
                     next=_extract(name, dataset, split=split),
                 ) from error
     opened = {split: stores[path] for split, path in paths.items()}
-    first = opened[names[0]]
-    if not is_layer(first.manifest, layer):
+    _check_layer(opened[names[0]], folder, layer, _extract(name, dataset, model=_model(opened[names[0]])))
+    model = str(opened[names[0]].manifest.get("model") or folder.name)
+    return Source(name, model, _keyed_by(opened, splits), opened, paths)
+
+
+def _open_remote(name: str, url: str, splits: Sequence[Split], layer: str | None, reporter: Reporter | None) -> Source:
+    opened = open_splits(url, [split.name for split in splits], reporter=reporter)
+    first = opened[splits[0].name]
+    _check_layer(first, first.place, layer, _extract(name, None, model=_model(first), data=splits[0].folder))
+    model = str(first.manifest.get("model") or name)
+    return Source(name, model, _keyed_by(opened, splits), opened, {split: each.place for split, each in opened.items()})
+
+
+def _model(store: Store) -> str:
+    return str(store.manifest.get("model"))
+
+
+def _check_layer(store: Store, place: Path | str, layer: str | None, extract: str) -> None:
+    if not is_layer(store.manifest, layer):
         raise StoreMismatch(
-            f"{folder} does not hold layer {layer}.",
-            why=f"It holds {first.manifest.get('recipe', {}).get('layers', 'last')!r}.",
-            next=f"{_extract(name, dataset, model=str(first.manifest.get('model')))} --layers {layer}",
+            f"{place} does not hold layer {layer}.",
+            why=f"It holds {stored_layer(store.manifest)!r}.",
+            next=f"{extract} --layers {layer}",
         )
-    return Source(name, str(first.manifest.get("model") or folder.name), _keyed_by(opened, splits), opened, paths)
 
 
 def _keyed_by(stores: Mapping[str, Store], splits: Sequence[Split]) -> Literal["question", "image", "audio"]:
@@ -378,11 +402,12 @@ def _check_layers(name: str, layers: Sequence[Source]) -> None:
     first, *others = layers
     for other in others:
         one, two = (next(iter(source.stores.values())).manifest.get("recipe", {}) for source in (first, other))
+        folder = str(next(iter(first.paths.values()))).rpartition(os.sep)[0]
         if first.model != other.model or not same_but_layers(one, two):
             raise StoreMismatch(
                 f"{_flag(name)} names several stores, which are not layers of one encoder.",
                 why=f"They were made by {first.model} and {other.model}, or with other settings.",
-                next=f"--features a={next(iter(first.paths.values())).parent} --features b=... takes both, unmixed",
+                next=f"--features a={folder} --features b=... takes both, unmixed",
             )
 
 

@@ -22,7 +22,8 @@ from umecache.encoders.base import Json
 from umecache.errors import UsageError
 from umecache.extraction.devices import autocast
 from umecache.reporting import Reporter, Silent
-from umecache.stores import diff_facts, open_store
+from umecache.sharing.reading import is_remote, located, open_store
+from umecache.stores import diff_facts
 from umecache.stores.errors import StoreMismatch, StoreMissing
 from umecache.training.batches import FeatureReader, batches
 from umecache.training.resolve import Source, check_inputs
@@ -101,7 +102,7 @@ def _sources(features: list[dict[str, Any]], split: Split, said: dict[str, str])
 def _source(feature: dict[str, Any], split: Split, said: str | None) -> Source:
     """The store of one of the run's modalities."""
     name, recorded = feature["name"], dict(feature["stores"])
-    path = _path(recorded, split.name) if said is None else _inside(Path(said).expanduser(), split.name)
+    path = _path(recorded, split.name) if said is None else located(said, split.name)
     try:
         store = open_store(path)
     except StoreMissing as error:
@@ -124,14 +125,13 @@ def _source(feature: dict[str, Any], split: Split, said: str | None) -> Source:
     return source
 
 
-def _path(recorded: Mapping[str, Any], split: str) -> Path:
+def _path(recorded: Mapping[str, Any], split: str) -> str | Path:
     """Beside a store of another split, or the one store of all."""
     if split in recorded:
-        return Path(recorded[split]["path"])
+        return located(recorded[split]["path"])
     other, facts = next(iter(recorded.items()))
+    if is_remote(facts["path"]):
+        folder, _, name = str(facts["path"]).rpartition("/")
+        return f"{folder}/{split}" if name == other else str(facts["path"])
     path = Path(facts["path"])
     return path.with_name(split) if path.name == other else path
-
-
-def _inside(folder: Path, split: str) -> Path:
-    return folder / split if (folder / split).exists() else folder
