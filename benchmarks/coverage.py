@@ -3,57 +3,92 @@
     python benchmarks/coverage.py --comparisons 1000 --json benchmarks/results/coverage.json
 
 Each simulated comparison has two methods, several seeds, and questions in images. A score is 0 or 1; its chance depends
-on the image (shared by both methods), on the method with that image, and on the seed. The truth is the
-integral over all images and seeds. Printed beside it: the same with seeds resampled instead of Student's t. Cost: a few
-minutes on one core.
+on the image (shared by both methods), on the method with that image, and on the seed. The truth is the integral over
+all images and seeds. `--beside` prints the same of differences with seeds resampled instead of Student's t. Cost: three
+minutes on one core, `--beside` ten more.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from umecache.analysis.statistics import Groups, bootstrap
 
-# Images, seeds, spread over images, of a method's own part of it, over seeds; the difference of the methods.
-CASES: dict[str, tuple[int, int, float, float, float, float]] = {
-    "seeds alike": (300, 3, 0.8, 0.4, 0.0, 0.3),
-    "seeds differ a little": (300, 3, 0.8, 0.4, 0.05, 0.3),
-    "seeds differ much": (300, 3, 0.8, 0.4, 0.4, 0.3),
-    "five seeds": (300, 5, 0.8, 0.4, 0.1, 0.3),
-    "no difference": (300, 3, 0.8, 0.4, 0.1, 0.0),
-    "one seed": (300, 1, 0.8, 0.4, 0.0, 0.3),
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of comparison.
+
+    Attributes:
+        images, seeds: how many.
+        shared, own, by_seed: spread of log odds over images, of a method's own part of it, and over seeds.
+        difference: of the methods, in log odds.
+        base: log odds of the first method.
+        questions: of an image: "few" (1 to 5), "one", or "unequal" (every tenth image has forty).
+    """
+
+    images: int = 300
+    seeds: int = 3
+    shared: float = 0.8
+    own: float = 0.4
+    by_seed: float = 0.1
+    difference: float = 0.3
+    base: float = 0.0
+    questions: Literal["few", "one", "unequal"] = "few"
+
+
+CASES = {
+    "seeds alike": Case(by_seed=0.0),
+    "seeds differ a little": Case(by_seed=0.05),
+    "seeds differ": Case(by_seed=0.15),
+    "seeds differ much": Case(by_seed=0.4),
+    "two seeds": Case(seeds=2),
+    "five seeds": Case(seeds=5),
+    "ten seeds": Case(seeds=10),
+    "one seed": Case(seeds=1, by_seed=0.0),
+    "no difference": Case(difference=0.0),
+    "30 images": Case(images=30),
+    "12 images": Case(images=12),
+    "12 images, one seed": Case(images=12, seeds=1, by_seed=0.0),
+    "unequal images": Case(questions="unequal"),
+    "40 unequal images": Case(images=40, questions="unequal"),
+    "one question an image": Case(questions="one"),
+    "nearly all right": Case(base=2.5),
 }
 
 
-def chances(
-    rng: np.random.Generator, images: int, seeds: int, shared: float, own: float, by_seed: float, difference: float
-) -> Any:
+def chances(rng: np.random.Generator, case: Case) -> Any:
     """Chance of a right answer, [2 methods, seeds, images]."""
-    image_I = rng.normal(0, shared, images)
-    own_2I = rng.normal(0, own, (2, images))
-    seed_2S = rng.normal(0, by_seed, (2, seeds)) + np.array([[0.0], [difference]])
+    image_I = case.base + rng.normal(0, case.shared, case.images)
+    own_2I = rng.normal(0, case.own, (2, case.images))
+    seed_2S = rng.normal(0, case.by_seed, (2, case.seeds)) + np.array([[0.0], [case.difference]])
     return 1 / (1 + np.exp(-(image_I + own_2I[:, None] + seed_2S[:, :, None])))
 
 
-def truth(case: tuple[int, int, float, float, float, float]) -> tuple[float, float]:
+def truth(case: Case) -> tuple[float, float]:
     """(accuracy of the second method, its difference to the first): integrals over all images and seeds."""
-    *_, shared, own, by_seed, difference = case
     points, weights = np.polynomial.hermite_e.hermegauss(80)
-    spread = np.sqrt(shared**2 + own**2 + by_seed**2)
-    first, second = (float(weights @ (1 / (1 + np.exp(-(mean + spread * points))))) for mean in (0.0, difference))
-    return second / float(weights.sum()), (second - first) / float(weights.sum())
+    values = case.base + np.sqrt(case.shared**2 + case.own**2 + case.by_seed**2) * points
+    first, second = (
+        float(weights @ (1 / (1 + np.exp(-(values + more)))) / weights.sum()) for more in (0.0, case.difference)
+    )
+    return second, second - first
 
 
-def simulate(rng: np.random.Generator, case: tuple[int, int, float, float, float, float]) -> tuple[Any, Any]:
+def simulate(rng: np.random.Generator, case: Case) -> tuple[Any, Any]:
     """(scores [2, S, Q], image of each question [Q])."""
-    chance_2SI = chances(rng, *case)
-    images_Q = np.repeat(np.arange(case[0]), rng.integers(1, 6, case[0]))
-    return (rng.random((2, case[1], len(images_Q))) < chance_2SI[..., images_Q]).astype(np.float64), images_Q
+    chance_2SI = chances(rng, case)
+    counts_I = np.ones(case.images, np.int64) if case.questions == "one" else rng.integers(1, 6, case.images)
+    if case.questions == "unequal":
+        counts_I[::10] = 40
+    images_Q = np.repeat(np.arange(case.images), counts_I)
+    return (rng.random((2, case.seeds, len(images_Q))) < chance_2SI[..., images_Q]).astype(np.float64), images_Q
 
 
 def resampled(sums_SI: Any, sizes_I: Any, rounds: int, rng: np.random.Generator) -> tuple[float, float]:
@@ -67,7 +102,7 @@ def resampled(sums_SI: Any, sizes_I: Any, rounds: int, rng: np.random.Generator)
     return float(low), float(high)
 
 
-def coverage(name: str, comparisons: int, rounds: int, *, seed: int = 0, beside: bool = True) -> dict[str, float]:
+def coverage(name: str, comparisons: int, rounds: int, *, seed: int = 0, beside: bool = False) -> dict[str, float]:
     """Shares of comparisons whose interval covers the truth, and of differences found at p < 0.05."""
     case, rng = CASES[name], np.random.default_rng(seed)
     accuracy, difference = truth(case)
@@ -92,11 +127,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--comparisons", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--beside", action="store_true", help="the textbook way beside it")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(argv)
     results = {}
     for name in CASES:
-        results[name] = coverage(name, asked.comparisons, asked.rounds)
+        results[name] = coverage(name, asked.comparisons, asked.rounds, beside=asked.beside)
         print(f"{name:24}" + "  ".join(f"{key} {value:.1%}" for key, value in results[name].items()), flush=True)
     if asked.json:
         document = {"comparisons": asked.comparisons, "rounds": asked.rounds, "coverage": results}

@@ -56,6 +56,42 @@ def test_where_only_seeds_differ_the_interval_is_that_of_t() -> None:
     assert found.p[0] == pytest.approx(stats.ttest_1samp(by_seed, 0.0).pvalue, rel=0.2)
 
 
+def test_one_large_image_among_few_widens_the_interval_as_the_jackknife_does() -> None:
+    """The variance over images is CR2: between the plain cluster estimate and the jackknife over images."""
+    rng = np.random.default_rng(2)
+    images_Q = np.repeat(np.arange(10), [40] + [4] * 9)
+    values_Q = (rng.random(len(images_Q)) < 0.3 + 0.5 * rng.random(10)[images_Q]).astype(float)
+    groups = Groups.of(images_Q)
+    plain = ((groups.sums(values_Q[None, None])[0, 0] - values_Q.mean() * groups.sizes) ** 2).sum() / len(values_Q) ** 2
+    left_out = np.array([values_Q[images_Q != image].mean() for image in range(10)])
+    jackknife = 0.9 * ((left_out - values_Q.mean()) ** 2).sum()
+    freedom = len(values_Q) ** 2 / (groups.sizes**2).sum() - 1
+    found = bootstrap(groups.sums(values_Q[None, None]), groups.sizes, rounds=20_000)
+    half = (found.high[0] - found.low[0]) / 2 / stats.t.ppf(0.975, freedom)
+    assert np.sqrt(plain) * 1.05 < half < np.sqrt(jackknife)
+
+
+def test_the_degrees_of_freedom_lie_between_seeds_and_images() -> None:
+    """Seeds and images of known shares: the width is Student's t with the mean of 1 / df, weighed by shares."""
+    rng = np.random.default_rng(6)
+    seeds, images = 3, 400
+    image_I, by_seed_S = rng.normal(size=images), np.array([-0.07, 0.0, 0.07])
+    values_SQ = by_seed_S[:, None] + image_I  # no interaction: all of the images' part is shared
+    groups = Groups.of(np.arange(images))
+    found = bootstrap(groups.sums(values_SQ[None]), groups.sizes, rounds=40_000)
+    between, shared = by_seed_S.var(ddof=1) / seeds, image_I.var(ddof=1) / images
+    share = between / (between + shared)
+    freedom = 1 / (share / (seeds - 1) + (1 - share) / (images - 1))
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(between + shared)
+    assert 0.2 < share < 0.8
+    assert (found.high[0] - found.low[0]) / 2 == pytest.approx(half, rel=0.04)
+
+
+def test_one_image_and_one_seed_give_no_interval_and_no_warning() -> None:
+    found = bootstrap(np.array([[[3.0]]]), np.array([5.0]))
+    assert (found.mean[0], found.low[0], found.high[0]) == (0.6, 0.6, 0.6)
+
+
 def test_clusters_widen_the_interval_as_much_as_they_must() -> None:
     """Ten questions that share one answer are one question."""
     values_I = np.random.default_rng(3).random(60)

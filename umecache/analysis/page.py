@@ -298,8 +298,8 @@ def bounds(document: Mapping[str, Any]) -> list[str]:
         f"Bounds: the best class of the vocabulary for every question {best['vocabulary']:.2f}; the best of these "
         f"rows' answers to every question {best['any_row']:.2f}.",
         f"Intervals: {statistics['rounds']:,} bootstrap rounds over {statistics['images']:,} images with all their "
-        f"questions, and Student's t over {statistics['seeds']} seeds"
-        + (" (one seed: of these heads only)." if statistics["seeds"] == 1 else "."),
+        "questions, as Student's t; "
+        + ("one seed: of these heads only." if statistics["seeds"] == 1 else f"{statistics['seeds']} seeds."),
     ]
 
 

@@ -7,13 +7,23 @@
 
 Questions about one image are not independent, so images are drawn, with all their questions (a cluster bootstrap:
 Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). All methods get the same draws, which is
-what pairs them.
+what pairs them. An image with many of the questions pulls the mean towards itself and so looks closer to it than it is;
+what it adds is divided by the root of one minus its share (CR2: Bell & McCaffrey, Survey Methodology 28, 2002, for a
+mean), which with images of one size is the factor I / (I - 1).
 
 Seeds can't be handled like that: there are three to five, and a resampled handful varies too little (in
-`benchmarks/coverage.py`, where seeds differ much, resampling three of them covers the truth in 76 % of cases instead of
-95). So each draw adds a step for the seeds: Student's t with S - 1 degrees of freedom times the standard error over
-seeds. Both parts hold what is due to single questions (another seed gets other questions right); it is estimated by
-analysis of variance and taken out of the images' part, which is shrunk by so much. One seed tells nothing of seeds:
+`benchmarks/coverage.py --beside`, where seeds differ much, three of them resampled cover the truth in 76 % of cases
+instead of 95). Seeds that answer the same questions are what radiology calls readers of the same cases, and its
+analysis is used (Obuchowski & Rockette, Communications in Statistics - Simulation 24, 1995): the variance of the mean
+is that between seeds over S, plus the covariance of two seeds through the images. The latter is the bootstrap's
+variance without what is due to single questions under single seeds, which the variance between seeds holds already.
+
+So each round is a draw of images, shrunk to that covariance, plus a normal step for the seeds, made Student's t by a
+chi-square. Its degrees of freedom lie between S - 1, where seeds make all of the variance, and those of the images.
+The usual rule (Satterthwaite; Hillis, Statistics in Medicine 26, 2007) weighs by squared shares of the variance. It
+is too sure with two degrees of freedom, where three seeds alike by chance pass for many. Plain shares are used, the
+first order of the critical values of Cochran & Cox (Experimental Designs, 1950). A t step for the seeds alone, beside
+the draws of images, errs the other way: intervals that cover 98 % and say 95. One seed tells nothing of seeds:
 intervals are then of that head only.
 
 Shapes: M methods, C quantities (methods or differences), S seeds, Q questions, I images, R rounds.
@@ -96,16 +106,26 @@ def bootstrap(
     sums_CSI, sizes_I = sums_CSI[..., kept], sizes_I[kept]
     if not len(sizes_I):
         raise ValueError("no questions to take a mean of")
-    questions = sizes_I.sum()
+    questions, seeds = sizes_I.sum(), sums_CSI.shape[1]
     by_seed_CS = sums_CSI.sum(-1) / questions
     mean_C = by_seed_CS.mean(-1)
+    # One image tells nothing of images: its share is 1, what it adds is 0.
+    weight_I = np.sqrt(1 - sizes_I / questions, out=np.ones_like(sizes_I), where=sizes_I < questions)
     rng = np.random.default_rng(seed)
-    around_RC = _images(sums_CSI.mean(1) - mean_C[:, None] * sizes_I, sizes_I, rounds, rng)
-    seeds = sums_CSI.shape[1]
+    around_RC = _images((sums_CSI.mean(1) - mean_C[:, None] * sizes_I) / weight_I, sizes_I, rounds, rng)
+    images_C = around_RC.var(0)
+    freedom_C = np.full_like(images_C, _freedom(sizes_I))
     if seeds > 1:
-        error_C = np.sqrt(by_seed_CS.var(-1, ddof=1) / seeds)
-        around_RC *= _shrink(around_RC.var(0), _single_questions(sums_CSI, sizes_I, by_seed_CS))
-        around_RC += rng.standard_t(seeds - 1, (rounds, len(mean_C))) * error_C
+        shared_C = np.maximum(0.0, images_C - _single_questions(sums_CSI, sizes_I, by_seed_CS, weight_I))
+        between_C = by_seed_CS.var(-1, ddof=1) / seeds
+        around_RC *= np.sqrt(_over(shared_C, images_C))
+        around_RC += rng.standard_normal((rounds, 1)) * np.sqrt(between_C)
+        share_C = _over(between_C, shared_C + between_C)
+        freedom_C = 1 / (share_C / (seeds - 1) + (1 - share_C) / freedom_C)
+    # Equal quantities get equal intervals: each starts anew from one state.
+    state = int(rng.integers(1 << 30))
+    for place, freedom in enumerate(freedom_C):
+        around_RC[:, place] /= np.sqrt(np.random.default_rng(state).chisquare(freedom, rounds) / freedom)
     tail = (1 - confidence) / 2
     low_C, high_C = mean_C + np.quantile(around_RC, [tail, 1 - tail], axis=0)
     # What is left of sums of floats is no difference.
@@ -151,17 +171,21 @@ def _images(centred_CI: Floats, sizes_I: Floats, rounds: int, rng: np.random.Gen
     return np.concatenate(found)
 
 
-def _single_questions(sums_CSI: Floats, sizes_I: Floats, by_seed_CS: Floats) -> Floats:
+def _freedom(sizes_I: Floats) -> float:
+    """Degrees of freedom of the variance over images: I - 1 for images of one size, fewer where some hold much."""
+    return max(1.0, float(sizes_I.sum() ** 2 / (sizes_I**2).sum()) - 1)
+
+
+def _single_questions(sums_CSI: Floats, sizes_I: Floats, by_seed_CS: Floats, weight_I: Floats) -> Floats:
     """Variance [C] of the mean that is due to single questions under single seeds: the interaction of the two."""
     seeds, questions = sums_CSI.shape[1], sizes_I.sum()
     found_C = np.empty(len(sums_CSI))
     for place, (sums_SI, means_S) in enumerate(zip(sums_CSI, by_seed_CS, strict=True)):  # one at a time: memory
-        centred_SI = sums_SI - means_S[:, None] * sizes_I
+        centred_SI = (sums_SI - means_S[:, None] * sizes_I) / weight_I
         found_C[place] = ((centred_SI - centred_SI.mean(0)) ** 2).sum() / ((seeds - 1) * seeds * questions**2)
     return found_C
 
 
-def _shrink(variance_C: Floats, part_C: Floats) -> Floats:
-    """What deviations are multiplied by to lose a part of their variance."""
-    left_C = np.divide(variance_C - part_C, variance_C, out=np.zeros_like(variance_C), where=variance_C > 0)
-    return np.asarray(np.sqrt(np.maximum(0.0, left_C)))
+def _over(part_C: Floats, whole_C: Floats) -> Floats:
+    """part / whole, 0 where the whole is."""
+    return np.divide(part_C, whole_C, out=np.zeros_like(whole_C), where=whole_C > 0)
