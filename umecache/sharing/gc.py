@@ -21,7 +21,7 @@ from umecache.sharing.usage import readers
 from umecache.stores.catalog import DEPTH, find_stores
 from umecache.stores.claims import Claims
 from umecache.stores.commit import CHECKSUMS
-from umecache.stores.errors import StoreError
+from umecache.stores.errors import StoreError, StoreTooNew
 from umecache.stores.files import WORK
 from umecache.stores.manifest import read_manifest
 from umecache.stores.reader import open_store
@@ -87,6 +87,8 @@ def examine(
                 else:
                     open_store(path)
                     problems = []
+            except StoreTooNew:  # not for this version to judge, so never to delete
+                continue
             except StoreError as error:
                 problems = [error.what]
             if problems:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StoreIncomplete,
         StoreMismatch,
         StoreMissing,
+        StoreTooNew,
         StoreWriteFailed,
         UnknownId,
     )
@@ -35,6 +36,7 @@ _HOME = {
     "StoreIncomplete": "errors",
     "StoreMismatch": "errors",
     "StoreMissing": "errors",
+    "StoreTooNew": "errors",
     "StoreWriteFailed": "errors",
     "UnknownId": "errors",
     "diff_facts": "fingerprint",
@@ -57,6 +59,7 @@ __all__ = [
     "StoreIncomplete",
     "StoreMismatch",
     "StoreMissing",
+    "StoreTooNew",
     "StoreWriteFailed",
     "UnknownId",
     "Writer",

@@ -36,6 +36,7 @@ from umecache.stores.files import (
     share,
     write_synced,
 )
+from umecache.stores.manifest import refuse_newer
 from umecache.stores.receipts import FileFact, Receipt, files_present, parse_receipt, read_receipt, receipt_name
 
 CHECKSUMS = "CHECKSUMS"
@@ -89,8 +90,16 @@ class Work:
         return self.plan()
 
     def plan(self) -> dict[str, Any]:
-        """The published plan."""
-        return read_json(self.folder / "plan.json")
+        """The published plan.
+
+        Raises:
+            StoreDamaged: it is missing or malformed.
+            StoreTooNew: a newer umecache began the store.
+        """
+        file = self.folder / "plan.json"
+        plan = read_json(file)
+        refuse_newer(self.path, plan, file)
+        return plan
 
     def receipt(self, k: int, ids: list[Any], expected: list[str]) -> Receipt | None:
         """The receipt of shard k if it is valid, else None: the shard is to be done (again).

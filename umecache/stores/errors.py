@@ -53,6 +53,10 @@ class StoreMismatch(StoreError):
     """The store holds something else than what was asked for."""
 
 
+class StoreTooNew(StoreError):
+    """A newer umecache wrote the store: nothing is wrong with it, and nothing of it may be touched."""
+
+
 class StoreDamaged(StoreError):
     """Files of the store are missing, cut short or changed."""
 

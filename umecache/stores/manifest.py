@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from umecache.stores.dtypes import DECODE, DTYPES, stored_dtype
-from umecache.stores.errors import StoreDamaged, StoreError
+from umecache.stores.errors import StoreDamaged, StoreError, StoreTooNew
 from umecache.stores.files import inside, read_json
 from umecache.stores.formats import is_format, known_formats
 from umecache.stores.plan import Plan
 
 FORMAT_VERSION = 1
+"""Of what is written. Every version up to it stays readable; tests/stores/versions holds stores of each."""
+
 MANIFEST = "manifest.json"
 COMPRESSIONS = (None, "zstd", "gzip")
 
@@ -114,16 +116,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         StoreDamaged: it is missing or malformed.
-        StoreError: a newer umecache wrote it.
+        StoreTooNew: a newer umecache wrote it.
     """
     file = inside(path, MANIFEST)
     manifest = read_json(file)
-    version = take(manifest, "format_version", int, file)
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{path} has store format {version}; this umecache reads format {FORMAT_VERSION}.",
-            next="pip install --upgrade umecache",
-        )
+    refuse_newer(path, manifest, file)
     for key in ("fingerprint", "recipe_hash"):
         value = take(manifest, key, str, file)
         if len(value) != 64 or set(value) - set("0123456789abcdef"):
@@ -161,6 +158,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
             take(part, "path", str, file)
             count(part, "bytes", file)
     return manifest
+
+
+def refuse_newer(path: Path, document: Mapping[str, Any], file: Path) -> None:
+    """Raise StoreTooNew for a document of a format after ours, StoreDamaged for one of a format that never was."""
+    version = count(document, "format_version", file, least=1)
+    if version > FORMAT_VERSION:
+        raise StoreTooNew(
+            f"{path} has store format {version}; this umecache reads formats up to {FORMAT_VERSION}.",
+            why="A newer umecache wrote it.",
+            next="pip install --upgrade umecache",
+        )
 
 
 def take(document: Mapping[str, Any], key: str, kind: type[T], file: Path) -> T:

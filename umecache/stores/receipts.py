@@ -22,9 +22,7 @@ import numpy as np
 from umecache.stores.dtypes import Stored
 from umecache.stores.errors import StoreDamaged
 from umecache.stores.files import inside, parse_json, pretty, read_small, size_of
-from umecache.stores.manifest import count, rows_of, take
-
-FORMAT_VERSION = 1
+from umecache.stores.manifest import FORMAT_VERSION, count, rows_of, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def read_receipt(root: Path, k: int) -> Receipt:
 def parse_receipt(data: bytes, file: Path) -> Receipt:
     """A receipt from untrusted bytes, or StoreDamaged."""
     document = parse_json(data, file)
-    if document.get("format_version") != FORMAT_VERSION:
+    if not 1 <= count(document, "format_version", file) <= FORMAT_VERSION:
         raise StoreDamaged(f"{file} is a receipt of another version.")
     ids, tokens, crcs = (take(document, key, list, file) for key in ("ids", "tokens", "crc32c"))
     if not len(ids) == len(crcs) == len(tokens) or any(type(name) not in (int, str) for name in ids):

@@ -29,7 +29,7 @@ from umecache.stores.errors import StoreDamaged, StoreError, StoreMismatch
 from umecache.stores.files import WORK, make_dirs, size_of, walk
 from umecache.stores.fingerprint import diff_facts, fingerprint, recipe_hash
 from umecache.stores.formats import load_format
-from umecache.stores.manifest import given, read_manifest
+from umecache.stores.manifest import FORMAT_VERSION, given, read_manifest
 from umecache.stores.plan import SHARD_BYTES, Plan, make_plan
 from umecache.stores.receipts import receipt_name
 from umecache.stores.seal import seal
@@ -115,7 +115,7 @@ def open_writer(
     if begun is not None and sum(begun) == len(plan.first):
         plan = planned(begun)
     wanted = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint(recipe, plan.ids, plan.digests),
         "recipe_hash": recipe_hash(recipe),
         "format": format,

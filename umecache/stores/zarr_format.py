@@ -30,6 +30,7 @@ from umecache.stores.dtypes import DECODE, Stored, stored_dtype
 from umecache.stores.errors import StoreDamaged
 from umecache.stores.files import fsync_dir, inside, map_array, map_file, pretty, size_of, write_all
 from umecache.stores.formats import Columns, ShardShape, Sink
+from umecache.stores.manifest import FORMAT_VERSION
 from umecache.stores.plan import Ids, Plan
 from umecache.stores.rows import Decoded, Outliers, Rows, Shard, SparseRows, arrange
 from umecache.stores.zarr_meta import ArrayMeta, read_array, read_vector, sharding, stored_strings
@@ -95,7 +96,7 @@ class ZarrFormat:
         group = {
             "zarr_format": 3,
             "node_type": "group",
-            "attributes": {"umecache": {"format_version": 1, "manifest": "manifest.json"}},
+            "attributes": {"umecache": {"format_version": FORMAT_VERSION, "manifest": "manifest.json"}},
             # Lists the members, so that tools needn't look into folders that aren't arrays (receipts, encoder).
             "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
         }
