@@ -80,11 +80,11 @@ class TestOptions(Named):
 
 
 class TestOwn(FusionContract):
-    """The method that docs/methods.md shows how to write, from the page itself."""
+    """The method that docs/own-method.md shows how to write, from the page itself."""
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> Make:
-        page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+        page = (Path(__file__).parents[2] / "docs" / "own-method.md").read_text(encoding="utf-8")
         code = page.split("```python\n", 1)[1].split("```", 1)[0]
         assert "class Mine(Fusion)" in code
         assert len(code.strip().splitlines()) <= 20, "in 20 lines"

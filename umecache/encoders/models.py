@@ -3,7 +3,7 @@
     umecache models        # prints it
 
 To add an encoder of a known library: one entry below. To add one of another library: one file with a function
-`build(entry, options, context) -> Encoder`, and one entry whose `builder` names it (docs/encoders.md). Builders are
+`build(entry, options, context) -> Encoder`, and one entry whose `builder` names it (docs/own-encoder.md). Builders are
 strings until asked for, so that nothing here imports torch. `umecache.encoders.registry` turns a name into an entry and
 an encoder.
 
