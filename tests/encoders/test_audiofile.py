@@ -166,6 +166,16 @@ class Stand(types.ModuleType):
         values = np.concatenate(parts) if parts else np.zeros(0, ">i2")
         return (values[: frames if frames >= 0 else None, None] / 32768).astype(np.float32), 16_000
 
+    def SoundFile(self, file: io.BytesIO) -> Any:  # noqa: N802 - soundfile's name
+        values, _ = self.read(file, -1, "float32", True)
+        rest = iter(np.split(values, range(40, len(values), 40)))
+
+        def read(frames: int, dtype: str, always_2d: bool) -> Any:
+            found = [next(rest, values[:0]) for _ in range(-(-frames // 40))]
+            return np.concatenate(found)[:frames]
+
+        return types.SimpleNamespace(read=read)
+
 
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from umecache.encoders.registry import load_encoder
 from umecache.errors import UnreadableInput
 from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.inputs import FileFacts, Inputs, content_digest
-from umecache.extraction.jobs import plan_lengths, plan_split, prepare_texts
+from umecache.extraction.jobs import plan_lengths, plan_split, prepare_texts, store_folder
 
 
 class Strict(Letters):
@@ -113,3 +114,12 @@ def test_a_store_of_another_member_is_used_where_it_holds_just_this(
     assert said.encoded
     (other,) = extract(replace(config, format="hdf5"))
     assert Path(other.path).is_relative_to(tmp_path / "own")
+
+
+def test_a_file_as_a_model_gives_a_folder_that_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UMECACHE_HOME", str(tmp_path))
+    data: Any = SimpleNamespace(name="mine")
+    model = ModelRequest(name="./raw.py:ENTRY")
+    config = ExtractConfig(models=(model,), data="mine")
+    name = store_folder(config, model, data, {"layers": "last"}).name
+    assert name.startswith("raw.py--ENTRY-"), "a name that begins with a dot is hidden from `store ls` and `fuse`"

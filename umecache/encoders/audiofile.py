@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from umecache.errors import MissingExtra, UnreadableInput
 
+BLOCK = 1 << 16  # samples read at a time where the length is not known
 RATES = (1_000, 192_000)  # Hz; what lies outside is a damaged header, not a sound
 MAX_CHANNELS = 64
 LOUDEST = 1e6  # floats are free to pass 1, and some writers leave them at the scale of 16 bits
@@ -163,7 +164,10 @@ def _read_flac(data: bytes, first: int | None) -> NDArray[Any]:
     _, told = _flac(data)
     wanted = told if first is None else min(first, told) if told else first
     try:
-        wave_NC: NDArray[Any] = soundfile.read(BytesIO(data), frames=wanted or -1, dtype="float32", always_2d=True)[0]
+        if told:
+            wave_NC: NDArray[Any] = soundfile.read(BytesIO(data), frames=wanted, dtype="float32", always_2d=True)[0]
+        else:
+            wave_NC = _read_to_the_end(soundfile.SoundFile(BytesIO(data)), first)
     except RuntimeError as error:  # libsndfile's own errors are among these
         text = " ".join(str(error).split())[:100]
         raise UnreadableInput(f"a broken FLAC file: {text or type(error).__name__}") from None
@@ -171,6 +175,17 @@ def _read_flac(data: bytes, first: int | None) -> NDArray[Any]:
         raise _truncated("FLAC")
     _some(len(wave_NC))
     return wave_NC
+
+
+def _read_to_the_end(file: Any, first: int | None) -> NDArray[Any]:
+    """A FLAC file whose writer did not know its length: block by block, since libsndfile takes it for endless."""
+    file.seekable = lambda: False  # or soundfile seeks to where it has read to, which fails at the end
+    blocks: list[NDArray[Any]] = []
+    while (left := BLOCK if first is None else min(BLOCK, first - sum(map(len, blocks)))) > 0:
+        blocks.append(file.read(left, dtype="float32", always_2d=True))
+        if len(blocks[-1]) < left:
+            break
+    return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
 
 
 def _soundfile() -> Any:

@@ -133,7 +133,7 @@ def store_folder(config: ExtractConfig, model: ModelRequest, dataset: Dataset, r
     """The folder of one model's stores, one per split."""
     if config.store is not None:
         return config.store
-    short = re.sub(r"[^\w.-]+", "--", Path(model.name).name if Path(model.name).is_dir() else model.name).strip("-")
+    short = re.sub(r"[^\w.-]+", "--", Path(model.name).name if Path(model.name).is_dir() else model.name).strip("-.")
     return dataset_stores(dataset.name, config.limit) / f"{short}-{recipe8(recipe)}"
 
 

@@ -449,4 +449,4 @@ def _extract(
 
 def _folder_name(ref: str) -> str:
     """How `extract` names the folder of a model: short names as they are, `hf:ORG/NAME` made fit for a file system."""
-    return re.sub(r"[^\w.-]+", "--", ref).strip("-")
+    return re.sub(r"[^\w.-]+", "--", ref).strip("-.")
