@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from tests.fusion.contract import make_batch
-from tests.fusion.test_blocks import attend
+from tests.fusion.test_blocks import attend, given
 from umecache.errors import UsageError
 from umecache.fusion.mbt import MBT
 
@@ -23,7 +23,9 @@ def test_is_the_equation() -> None:
     fusion = MBT(DIMS, width=8, layers=3, bottlenecks=2, heads=2, input_norm="none").eval()
     batch = make_batch(DIMS, LENGTHS)
     f_BK = fusion(batch)
+    told = fusion.attention_weights(batch)
     for b, lengths in enumerate(LENGTHS):
+        looked = [torch.zeros(lengths[name]) for name in DIMS]
         z = [
             torch.cat((fusion.cls_M1K[m], linear(batch[name][0][b, : lengths[name]])))
             for m, (name, linear) in enumerate(zip(DIMS, fusion.project.maps, strict=True))
@@ -34,6 +36,7 @@ def test_is_the_equation() -> None:
             for m, block in enumerate(stack):
                 both = torch.cat((z[m], shared))
                 seen = normed(block.norm_attend, both)
+                looked[m] += given(block.attend, seen, seen)[1:-2]
                 both = both + attend(block.attend, seen, seen)
                 hidden = F.gelu(normed(block.norm_feed, both) @ block.feed.up.weight.T + block.feed.up.bias)
                 both = both + hidden @ block.feed.down.weight.T + block.feed.down.bias
@@ -42,6 +45,9 @@ def test_is_the_equation() -> None:
             shared = sum(written) / 3
         expected = sum(normed(fusion.norm, tokens[0]) for tokens in z) / 3
         torch.testing.assert_close(f_BK[b], expected, rtol=1e-4, atol=1e-5)
+        whole = sum(fell.sum() for fell in looked)
+        for name, fell in zip(DIMS, looked, strict=True):
+            torch.testing.assert_close(told[name][b, : lengths[name]], fell / whole, rtol=1e-4, atol=1e-6)
 
 
 def test_modalities_meet_in_the_bottleneck_only() -> None:

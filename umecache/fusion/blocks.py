@@ -8,6 +8,10 @@ Shapes: B batch, T queries, N tokens attended to, K width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -61,6 +65,51 @@ class MultiHead(nn.Module):
         return z_BTK.masked_fill(~some_B11, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One call of a `MultiHead`.
+
+    Attributes:
+        asking: x, what asked [B, T, K].
+        seen: what it looked at [B, N, K].
+        real: which of that is no padding [B, N].
+    """
+
+    layer: MultiHead
+    asking: Tensor
+    seen: Tensor
+    real: Tensor
+
+    def weights(self, asking_BT: Tensor) -> Tensor:
+        """How much attention each token seen gets from those of x that `asking_BT` names, [B, N]; zeros where there
+        is nothing."""
+        return self.layer.weights(self.asking, self.seen, self.real, asking_BT)
+
+
+@torch.no_grad()
+def looks(fusion: nn.Module, run: Callable[[], object]) -> list[Looked]:
+    """The calls of every `MultiHead` inside `fusion` while `run()` runs, in order: a method's attention is read off its
+    own forward pass, and can't part from it."""
+    calls: list[Looked] = []
+
+    def note(layer: nn.Module, given: tuple[Tensor, Tensor, Tensor]) -> None:
+        calls.append(Looked(cast(MultiHead, layer), *given))
+
+    hooks = [each.register_forward_pre_hook(note) for each in fusion.modules() if isinstance(each, MultiHead)]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def shares(parts: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Weights [B, T] of each modality, over their sum of all tokens."""
+    total_B1 = torch.stack([part_BT.sum(1, keepdim=True) for part_BT in parts]).sum(0)
+    return {name: part_BT / total_B1.clamp(min=1e-12) for name, part_BT in zip(names, parts, strict=True)}
+
+
 class FeedForward(nn.Module):
     """W_2 act(W_1 x), of each token.
 
@@ -110,8 +159,3 @@ class PreNorm(nn.Module):
         z_BTK = z_BTK + self.dropout(self.attend(normed_BTK, seen_BNK, mask_BN))
         out_BTK: Tensor = z_BTK + self.dropout(self.feed(self.norm_feed(z_BTK)))
         return out_BTK
-
-    def weights(self, z_BTK: Tensor, mask_BN: Tensor, seen_BNK: Tensor, asking_BT: Tensor) -> Tensor:
-        """How much attention each of the other tokens gets, [B, N]; with `cross` only."""
-        assert self.norm_seen is not None
-        return self.attend.weights(self.norm_attend(z_BTK), self.norm_seen(seen_BNK), mask_BN, asking_BT)

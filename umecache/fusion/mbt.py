@@ -24,7 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.blocks import PreNorm
+from umecache.fusion.blocks import PreNorm, looks, shares
 from umecache.fusion.layers import TokenProjection, check_number, check_sizes
 
 
@@ -88,6 +88,16 @@ class MBT(Fusion):
         cls_BMK = torch.stack([z_BTK[:, 0] for z_BTK in self.streams(features)], 1)
         f_BK: Tensor = self.dropout(self.norm(cls_BMK).mean(1))
         return f_BK
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """Attention that each token received in its own stream; what falls on CLS and the bottleneck is left out."""
+        masks = [features[name][1] for name in self.project.modalities]
+        shared = len(self.bottleneck_SK)
+        found = [torch.zeros_like(mask_BT, dtype=torch.float32) for mask_BT in masks]
+        for number, look in enumerate(looks(self, lambda: self.streams(features))):
+            # The stream looks at itself: those who ask are those looked at.
+            found[number % len(masks)] += look.weights(look.real)[:, 1:-shared]
+        return shares(found, self.project.modalities)
 
     def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
         """Tokens behind all layers, without CLS."""

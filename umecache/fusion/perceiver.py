@@ -14,13 +14,12 @@ not N^2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.blocks import PreNorm
+from umecache.fusion.blocks import PreNorm, looks
 from umecache.fusion.layers import TokenProjection, check_number, check_sizes, join, split
 
 
@@ -69,14 +68,10 @@ class Perceiver(Fusion):
         f_BK: Tensor = self.dropout(z_BSK.mean(1))
         return f_BK
 
-    @torch.no_grad()
     def attention_weights(self, features: Features) -> dict[str, Tensor]:
         """Attention of the latents on the tokens, averaged over readings."""
-        x_BNK, mask_BN, counts = join(self.project(features))
-        z_BSK = self.latents_SK.expand(len(x_BNK), -1, -1)
-        always_BS = mask_BN.new_ones(z_BSK.shape[:2])
-        found = []
-        for read, think in zip(self.read, self.think, strict=True):
-            found.append(cast(PreNorm, read).weights(z_BSK, mask_BN, x_BNK, always_BS))
-            z_BSK = think(read(z_BSK, mask_BN, x_BNK), always_BS)
-        return split(torch.stack(found).mean(0), self.project.modalities, counts)
+        reads = looks(self, lambda: self(features))[::2]  # what follows each is latents that look at latents
+        always_BS = reads[0].real.new_ones(reads[0].asking.shape[:2])
+        given_BN = torch.stack([look.weights(always_BS) for look in reads]).mean(0)
+        counts = [features[name][1].shape[1] for name in self.project.modalities]
+        return split(given_BN, self.project.modalities, counts)

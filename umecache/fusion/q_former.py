@@ -23,7 +23,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.blocks import FeedForward, MultiHead
+from umecache.fusion.blocks import FeedForward, MultiHead, looks, shares
 from umecache.fusion.layers import TokenProjection, check_number, check_sizes, guide_of, join
 
 
@@ -103,3 +103,23 @@ class QFormer(Fusion):
             q_BSK, t_BTK = layer(q_BSK, t_BTK, both_mask, y_BNK, y_mask_BN)
         f_BK: Tensor = self.dropout(q_BSK.mean(1))
         return f_BK
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """Attention that the queries gave each token, of the question and of the rest; what they give one another is
+        left out, and so is what the question's tokens give."""
+        names, count = self.project.modalities, len(self.queries_SK)
+        masks = [features[name][1] for name in names]
+        found = [torch.zeros_like(mask_BT, dtype=torch.float32) for mask_BT in masks]
+        others = [number for number in range(len(names)) if number != self.guide]
+        for number, look in enumerate(looks(self, lambda: self(features))):
+            asking_BT = (torch.arange(look.asking.shape[1], device=look.asking.device) < count).expand(
+                len(look.asking), -1
+            )
+            given_BN = look.weights(asking_BT)
+            if number % 2 == 0:  # with the question; else with the rest
+                found[self.guide] += given_BN[:, count:]
+            else:
+                parts = torch.split(given_BN, [masks[other].shape[1] for other in others], dim=1)
+                for other, part_BT in zip(others, parts, strict=True):
+                    found[other] += part_BT
+        return shares(found, names)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from umecache.fusion.base import Features, Fusion
-from umecache.fusion.blocks import FeedForward, MultiHead
+from umecache.fusion.blocks import FeedForward, MultiHead, looks, shares
 from umecache.fusion.layers import TokenProjection, check_number, check_sizes, masked_mean, multiply
 
 
@@ -91,6 +91,18 @@ class ViLBERT(Fusion):
         means = [masked_mean(z_BTK, mask_BT) for z_BTK, mask_BT in self.streams(features)]
         f_BK: Tensor = self.dropout(multiply(means))
         return f_BK
+
+    def attention_weights(self, features: Features) -> dict[str, Tensor]:
+        """Attention that each token received, from other streams and its own; every stream counts alike."""
+        masks = [features[name][1] for name in self.project.modalities]
+        found = [torch.zeros_like(mask_BT, dtype=torch.float32) for mask_BT in masks]
+        for number, look in enumerate(looks(self, lambda: self.streams(features))):
+            layer, asking = divmod(number, len(masks))
+            seen = [asking] if layer % 2 else [other for other in range(len(masks)) if other != asking]
+            given = torch.split(look.weights(masks[asking]), [masks[other].shape[1] for other in seen], dim=1)
+            for other, part_BT in zip(seen, given, strict=True):
+                found[other] += part_BT
+        return shares(found, self.project.modalities)
 
     def joint_tokens(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
         """Z of each stream."""
