@@ -15,9 +15,10 @@ from umecache.analysis.figures import (
     cost_figure,
     curves_figure,
     differences_figure,
-    growth_figure,
     inline_svg,
     save,
+    tokens_figure,
+    worth_it,
 )
 from umecache.data.dataset import Split
 
@@ -60,15 +61,54 @@ def test_cost_has_memory_only_where_it_is_known(full: dict[str, Any]) -> None:
     assert len(cost_figure(full).axes) == 3
     rows = [{**row, "tokens": None} for row in full["rows"]]
     assert len(cost_figure({**full, "rows": rows}).axes) == 2
-    assert growth_figure({**full, "rows": rows}) is None
 
 
-def test_growth_has_the_slopes_it_talks_of(full: dict[str, Any]) -> None:
-    figure = growth_figure(full)
+def test_cost_joins_what_no_other_row_beats_for_less() -> None:
+    assert worth_it([3, 1, 2, 2, 4], [50, 40, 30, 45, 50]) == [1, 3, 0]
+    assert worth_it([1, 1], [5, 5]) == [0]
+
+
+def many(full: dict[str, Any], count: int) -> dict[str, Any]:
+    rows = [{**full["rows"][2], "method": f"m{k}", "mean": 30.0 + k % 7, "seconds": 1.0 + k} for k in range(count)]
+    return {**full, "rows": rows}
+
+
+def test_of_many_rows_cost_numbers_those_worth_it(full: dict[str, Any]) -> None:
+    figure = cost_figure(many(full, 20))
+    # Seconds rise with k, so those worth it are the first seven; parameters and memory are alike: the first best one.
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == [str(k) for k in range(1, 8)]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["7"]
+    keys = figure._supxlabel.get_text()  # type: ignore[attr-defined]
+    assert "7 m6" in keys and "8 m7" not in keys
+    assert len(cost_figure(many(full, 12)).axes[0].texts) == 12
+
+
+def test_of_many_rows_curves_name_the_first() -> None:
+    told = [(f"m{k}", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0 + k}]) for k in range(20)]
+    figure = curves_figure(told)
     assert figure is not None
-    lines = {str(line.get_label()).split(":")[0]: line.get_ydata()[-2:] for line in figure.axes[0].lines[:3]}
-    ratio = {name: ends[1] / ends[0] for name, ends in lines.items()}
-    assert ratio["concat"] < 2.1 < 2.5 < ratio["ume"] < ratio["simple-pair"] < 4.1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*(f"m{k}" for k in range(7)), "13 others"]
+    assert len(figure.axes[0].lines) == 20
+
+
+def test_unlikeness_is_drawn_before_and_behind_with_its_intervals(full: dict[str, Any]) -> None:
+    before, after = ({"gap": g, "cka": 0.1, "probe": 99.0, "rank": 9.0, "spread": 1.0} for g in (2.0, 0.5))
+    alone = {**before, "gap": None, "cka": None, "probe": None}
+    told = [
+        {"row": "text-only", "before": alone, "after": None},
+        {"row": "concat", "before": before, "after": None, "interval": {"before": {"gap": [1.5, 2.5]}, "after": None}},
+        {"row": "ume", "before": before, "after": after},
+        {"row": "ume-res", "before": None, "after": None},
+    ]
+    figure = tokens_figure({**full, "heterogeneity": {"questions": 9, "rows": told}})
+    assert figure is not None and len(figure.axes) == 5
+    gap = figure.axes[0]
+    assert [label.get_text() for label in gap.get_yticklabels()] == ["concat", "ume"]
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in gap.lines]
+    assert ([1.5, 2.5], [0, 0]) in lines and ([2.0, 0.5], [1, 1]) in lines and ([0.5], [1]) in lines
+    assert tokens_figure({**full, "heterogeneity": {"unavailable": "gone"}}) is None
+    assert tokens_figure({**full, "heterogeneity": None}) is None
 
 
 def test_curves_need_more_than_one_epoch() -> None:

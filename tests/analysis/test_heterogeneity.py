@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from umecache.analysis.heterogeneity import (
     NAMES,
     Tokens,
+    _intervals,
     effective_rank,
     linear_cka,
     measure_rows,
@@ -21,6 +23,7 @@ from umecache.analysis.heterogeneity import (
     modality_gap,
     probe_accuracy,
     stages,
+    student,
     token_spread,
 )
 from umecache.analysis.inputs import open_inputs
@@ -162,8 +165,26 @@ def test_rows_of_a_comparison(sample_run: SimpleNamespace) -> None:
     [row] = found["rows"]
     assert row["row"] == "concat" and row["after"] is None
     assert row["before"]["probe"] > 90 and row["before"]["gap"] > 0, "projections of two encoders are told apart"
+    low, high = row["interval"]["before"]["gap"]
+    assert low <= row["before"]["gap"] <= high and row["interval"]["after"] is row["seeds"]["after"] is None
+    assert [set(seed) for seed in row["seeds"]["before"]] == [set(NAMES)] * 2
     assert json.loads(json.dumps(found, allow_nan=False)) == found == measure_rows(document, folder, split, sample=30)
     assert measure_rows(document, folder, split, sample=0) is None
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 9, 10, 15, 40, 1000])
+def test_students_quantile_is_that_of_scipy(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=2e-3)
+
+
+def test_intervals_are_students_over_seeds() -> None:
+    values = np.array([11.0, 12.0, 14.0])
+    found = _intervals([dict.fromkeys(NAMES, value) | {"cka": float("nan")} for value in values])
+    expected = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert found["gap"] == pytest.approx(expected, abs=1e-3) and found["cka"] is None
+    assert _intervals([dict.fromkeys(NAMES, 1.0)])["gap"] is None
+    wide = _intervals([dict.fromkeys(NAMES, value) for value in (0.1, 0.9)])
+    assert wide["gap"][0] == 0 and wide["cka"][1] == 1 and wide["cka"][0] < -1, "cut to what can be"  # type: ignore[index]
 
 
 def test_what_is_gone_is_said(sample_run: SimpleNamespace, tmp_path: Path) -> None:

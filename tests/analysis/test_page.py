@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from umecache.analysis.measured_cost import measure, write
 from umecache.analysis.page import write_all
 from umecache.data.dataset import Split
 from umecache.errors import UmecacheError
@@ -143,3 +144,23 @@ def test_without_stores_the_report_says_what_it_lacks(written: tuple[Path, dict[
     assert "unavailable" in document["heterogeneity"]
     assert "was not measured" in Page((folder / "report.html").read_text()).words
     assert "was not measured" in (folder / "report.md").read_text()
+
+
+def test_what_was_measured_beside_the_comparison_is_shown(another: tuple[Path, Split]) -> None:
+    folder, _ = another
+    assert write_all(folder, rounds=100, figure_files=False)["measured_cost"] is None
+    counted = Page((folder / "report.html").read_text())
+    assert "Counted, not timed" in counted.words and "table-growth" not in counted.ids
+    told = measure(width=4, counts=(4, 8, 16))
+    write(folder, told)
+    assert write_all(folder, rounds=100, figure_files=False)["measured_cost"] == told
+    page = Page((folder / "report.html").read_text())
+    assert page.open == [] and {"figure-growth", "table-growth"} <= set(page.ids)
+    assert told["device"] in page.words and "Counted, not timed" not in page.words
+    assert (folder / "tables" / "growth.csv").read_text().startswith("N,dense ms,dense MB")
+    assert "figures/growth.pdf" in (folder / "report.tex").read_text()
+
+
+def test_commands_in_sentences_are_code(written: tuple[Path, dict[str, Any]]) -> None:
+    text = (written[0] / "report.html").read_text()
+    assert "<code>umecache report --measure-cost</code>" in text and "`" not in Page(text).words.split("Again")[0]

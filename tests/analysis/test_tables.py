@@ -6,7 +6,7 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 
-from umecache.analysis.tables import Column, Table, latex_escape, markdown_escape
+from umecache.analysis.tables import Column, Table, latex_escape, markdown_escape, prose
 
 EVIL = '<script>alert("1")</script> | a_b & 5 % $x$ \\end{table}\nnew'
 TABLE = Table(
@@ -69,3 +69,15 @@ def test_csv_has_plain_values_of_every_field(tmp_path: Path) -> None:
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {"name": EVIL, "mean": "41.267", "none": "", "hidden": "7"}
+
+
+def test_headings_of_many_heat_columns_stand_on_end() -> None:
+    def table(count: int) -> str:
+        columns = tuple(Column(f"c{k}", "{x:.0f}", heat="x") for k in range(count))
+        return Table("t", "T", (Column("row", words=True), *columns), [{"row": "a", "x": 5}]).html()
+
+    assert '<table class="tall">' in table(9) and "<table>" in table(8)
+
+
+def test_commands_in_prose_are_code_and_all_else_is_text() -> None:
+    assert prose("`a <b>` says <i> and `") == "<code>a &lt;b&gt;</code> says &lt;i&gt; and `"

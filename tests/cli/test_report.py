@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from umecache.analysis import measured_cost
 from umecache.cli.app import run
 
 QUICK = ["--epochs", "1", "--width", "8", "--batch-size", "16", "--devices", "cpu", "--seeds", "2"]
 
 
 def test_a_comparison_has_its_report_and_can_have_another(
-    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "c"
     made = ["compare", *tiny, *QUICK, "--methods", "text-only,concat", "--out", str(out), "--json"]
@@ -30,6 +31,18 @@ def test_a_comparison_has_its_report_and_can_have_another(
     assert "Against text-only" in shown and "report.html" in shown
     assert json.loads((out / "compare.json").read_text())["statistics"]["baseline"] == "text-only"
     assert json.loads((out / "compare.json").read_text())["heterogeneity"] is None
+    found = {
+        "format": 1, "width": 8, "device": "x", "threads": 1, "cores": 1, "load": None, "torch": "2", "took": 1.0,
+        "date": "2026-01-01",
+        "forms": [{"form": "kept", "points": [{"tokens": 4, "seconds": 0.5, "bytes": 10}],
+                   "slopes": {"seconds": None, "bytes": None}, "stopped": None}],
+    }  # fmt: skip
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(measured_cost, "measure", lambda **how: asked.update(how) or found)
+    assert run(["report", str(out), "--rounds", "100", "--tokens", "0", "--measure-cost"]) == 0
+    assert asked["width"] == 8
+    assert run(["report", str(out), "--rounds", "100", "--tokens", "0"]) == 0  # not measured again
+    assert json.loads((out / "compare.json").read_text())["measured_cost"] == found
 
 
 def test_mistakes_are_told_in_one_line(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def _lines(head: Head, kind: str, summary: Summary | None) -> tuple[str, ...]:
     if summary is not None:
         lines += [f"del {summary.deletion[0]:.2f}  ins {summary.insertion[0]:.2f}", f"random {summary.random[0]:.2f}"]
         spread = "" if math.isnan(summary.gain[1]) else f" ± {summary.gain[1]:.2f}"
-        lines.append(f"gain {summary.gain[0]:+.2f}{spread}")
+        lines.append(f"gain {summary.gain[0]:+.2f}{spread}".replace("-0.00", "0.00").replace("-", "\u2212"))
     return tuple(lines)
 
 

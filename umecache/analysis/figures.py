@@ -19,27 +19,30 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from umecache.analysis.plot import CONTROL, DPI, FAINT, FUSION, INK, WIDTH
 from umecache.analysis.sections import counted, labels
 from umecache.analysis.table import is_control
 from umecache.analysis.tables import escape
-from umecache.fusion.cost import figures
 
 GRID, PAPER, ALERT = "#E6E6E6", "#FFFFFF", "#D55E00"
 _PAGE = {INK: "ink", FAINT: "soft", GRID: "line", PAPER: "paper", FUSION: "blue", CONTROL: "grey", ALERT: "alert"}
-# Okabe and Ito's colours, then the same dashed.
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+# Okabe and Ito's colours, but for two that would be like the first two as dark pages show these; then dashed.
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C8A200", "#8A6BD1", "#8C8C8C")
 _STYLES = ("-", "--", ":")
+_FEW, _NAMED = 12, 7  # rows that can all be told apart; else so many of them are named
+_BETWEEN = "  ·  "
+# Heterogeneity: what is shown, and where no difference is.
+_UNLIKE = (("gap", "gap", 0), ("cka", "CKA", None), ("probe", "probe (%)", 50), ("rank", "eff. rank", None),
+           ("spread", "spread", None))  # fmt: skip
 _CLOCK = 0.01  # seconds are kept to two decimals; the axis is logarithmic
-_STORY = ("concat", "ume", "simple-pair")  # O(N D), O(N^2 D), O(N^2 D^2)
 
 
 def accuracy_figure(document: Mapping[str, Any]) -> Figure:
     """Every row's accuracy with its interval, its seeds as rings; dashed, what needs no training."""
     rows = document["rows"]
-    figure, [axes] = _canvas(1.25 + 0.34 * len(rows))
+    figure, [axes] = canvas(1.25 + _tall(len(rows)))
     for place, row in enumerate(rows):
         colour = CONTROL if is_control(row["method"]) else FUSION
         if row.get("interval"):
@@ -71,7 +74,7 @@ def differences_figure(document: Mapping[str, Any]) -> Figure | None:
     ]
     if not named:
         return None
-    figure, [axes] = _canvas(1.0 + 0.34 * len(named))
+    figure, [axes] = canvas(1.0 + _tall(len(named)))
     axes.axvline(0, color=INK, linewidth=1)
     for place, (_, told) in enumerate(named):
         sure = told["p_holm"] < 0.05
@@ -83,7 +86,10 @@ def differences_figure(document: Mapping[str, Any]) -> Figure | None:
 
 
 def cost_figure(document: Mapping[str, Any]) -> Figure:
-    """Accuracy against time, parameters and, where token counts are known, memory."""
+    """Accuracy against time, parameters and, where token counts are known, memory; a line through what is worth it.
+
+    Of many rows only those are numbered that no other beats at the same cost or less.
+    """
     rows, named = document["rows"], labels(document)
     kinds = [
         ("s to train one head", [max(row["seconds"], _CLOCK) / len(row["seeds"]) for row in rows]),
@@ -93,47 +99,67 @@ def cost_figure(document: Mapping[str, Any]) -> Figure:
     if all(memory):
         batch = document["asked"]["batch_size"]
         kinds.append(("MB kept per batch", [4e-6 * each.memory * batch for each in memory]))
-    figure, grid = _canvas(3.1, len(kinds), sharey=True)
-    for axes, (words, values) in zip(grid, kinds, strict=True):
-        for place, (row, value) in enumerate(zip(rows, values, strict=True)):
-            style = _line(place)
-            axes.plot(
-                [value], [row["mean"]], "o", ms=7, color=style["color"], mfc=style["color"] if place < 7 else PAPER
-            )
-            axes.annotate(
-                str(place + 1), (value, row["mean"]), xytext=(5, 4), textcoords="offset points", fontsize=8, color=INK
-            )
+    means = [row["mean"] for row in rows]
+    fronts = [worth_it(values, means) for _, values in kinds]
+    shown = range(len(rows)) if len(rows) <= _FEW else sorted(set().union(*fronts))
+    figure, grid = canvas(3.1, len(kinds), sharey=True)
+    for axes, (words, values), front in zip(grid, kinds, fronts, strict=True):
+        axes.plot([values[at] for at in front], [means[at] for at in front], color=FAINT, linewidth=1, zorder=1)
+        for place, (value, mean) in enumerate(zip(values, means, strict=True)):
+            if place not in shown:
+                axes.plot([value], [mean], "o", ms=4, color=CONTROL, mew=0, zorder=2)
+                continue
+            colour = line_style(list(shown).index(place))["color"]
+            axes.plot([value], [mean], "o", ms=6.5, color=colour, mec=PAPER, mew=0.8, zorder=3)
+            if len(rows) <= _FEW or place in front:
+                axes.annotate(
+                    str(place + 1), (value, mean), xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK
+                )
         axes.set_xscale("log")
         axes.margins(0.16)
-        wide = max(values) > 30 * min(values)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        span = max(values) / min(values)
+        ticks = LogLocator(subs=(1.0,) if span > 30 else (1.0, 2.0, 5.0)) if span > 5 else MaxNLocator(3)
+        axes.xaxis.set_major_locator(ticks)
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(words, color=INK, fontsize=9)
         axes.grid(color=GRID, linewidth=0.8)
     grid[0].set_ylabel("accuracy (%)", color=INK, fontsize=9)
-    keys = "    ".join(f"{place + 1} {_plain(name)}" for place, name in enumerate(named))
+    keys = _BETWEEN.join(f"{place + 1} {_plain(named[place])}" for place in shown)
     figure.supxlabel(_folded(keys), fontsize=8, color=INK, ha="left", x=0.02)
     return figure
+
+
+def worth_it(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """Positions of the entries that none of the same cost or less beats, the cheapest first."""
+    front: list[int] = []
+    for place in sorted(range(len(costs)), key=lambda at: (costs[at], -scores[at])):
+        if not front or scores[place] > scores[front[-1]]:
+            front.append(place)
+    return front
 
 
 def curves_figure(histories: Sequence[tuple[str, Sequence[Mapping[str, float]]]]) -> Figure | None:
     """Loss per epoch, mean over seeds, of each row; held-out accuracy beside it where there is one.
 
+    Of many rows the first few are named, the others are thin lines.
+
     Args:
-        histories: (name, epochs with `epoch`, `loss` and perhaps `held_out`).
+        histories: (name, epochs with `epoch`, `loss` and perhaps `held_out`), the best rows first.
     """
     if not any(len(lines) > 1 for _, lines in histories):
         return None
     held = any("held_out" in line for _, lines in histories for line in lines)
-    figure, grid = _canvas(3.3, 2 if held else 1)
+    figure, grid = canvas(3.3, 2 if held else 1)
     for axes, key in zip(grid, ("loss", "held_out"), strict=False):
         for place, (name, lines) in enumerate(histories):
             known = [line for line in lines if key in line]
-            axes.plot(
-                [line["epoch"] for line in known], [line[key] for line in known], label=_plain(name), linewidth=1.5,
-                **_line(place),
-            )  # fmt: skip
+            epochs, values = [line["epoch"] for line in known], [line[key] for line in known]
+            if len(histories) <= _FEW or place < _NAMED:
+                axes.plot(epochs, values, label=_plain(name), linewidth=1.5, zorder=3, **line_style(place))
+            else:
+                label = f"{len(histories) - _NAMED} others" if place == _NAMED else None
+                axes.plot(epochs, values, label=label, linewidth=0.7, color=CONTROL, alpha=0.7, zorder=2)
         axes.set_xlabel("epoch", color=INK, fontsize=9)
         axes.set_ylabel("training loss" if key == "loss" else "held-out accuracy (%)", color=INK, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -142,29 +168,31 @@ def curves_figure(histories: Sequence[tuple[str, Sequence[Mapping[str, float]]]]
     return figure
 
 
-def growth_figure(document: Mapping[str, Any]) -> Figure | None:
-    """Multiply-adds per question against the number of tokens: why pairs are summed without a map per pair."""
-    row = next((row for row in document["rows"] if row.get("tokens") and row.get("dims")), None)
-    if row is None or set(row["tokens"]) != {"text", "image"}:
+def tokens_figure(document: Mapping[str, Any]) -> Figure | None:
+    """How unlike the modalities' tokens are: before the joint stage and behind it, with intervals over seeds."""
+    told = [
+        (name, row)
+        for name, row in zip(labels(document), (document.get("heterogeneity") or {}).get("rows") or (), strict=False)
+        if row["before"] and any(row["before"].get(key) is not None for key, _, _ in _UNLIKE[:3])
+    ]
+    if not told:
         return None
-    text, width = row["tokens"]["text"], document["asked"]["width"]
-    counts = [16, 49, 100, 196, 400, 577, 1024, 2048]
-    figure, [axes] = _canvas(3.2)
-    for place, (method, order) in enumerate(zip(_STORY, ("N D", "N² D", "N² D²"), strict=True)):
-        macs = [figures(method, row["dims"], {"text": text, "image": n}, width=width).macs for n in counts]
-        axes.plot([text + n for n in counts], macs, marker="o", ms=3.5, label=f"{method}: O({order})", **_line(place))
-    here = sum(row["tokens"].values())
-    axes.axvline(here, color=FAINT, linestyle=":", linewidth=1.2)
-    axes.annotate(
-        f"here: N = {here}", (here, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
-        textcoords="offset points", fontsize=8, color=FAINT,
-    )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("tokens N of both modalities", color=INK, fontsize=9)
-    axes.set_ylabel("multiply-adds per question", color=INK, fontsize=9)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+    figure, grid = canvas(0.95 + 0.25 * len(told), len(_UNLIKE), sharey=True)
+    for number, (axes, (key, words, at)) in enumerate(zip(grid, _UNLIKE, strict=True)):
+        for place, (_, row) in enumerate(told):
+            ends = {stage: row[stage][key] for stage in ("before", "after") if (row[stage] or {}).get(key) is not None}
+            axes.plot(list(ends.values()), [place] * len(ends), color=GRID, linewidth=1.2, zorder=1)
+            for stage, value in ends.items():
+                colour = CONTROL if stage == "before" else FUSION
+                if between := ((row.get("interval") or {}).get(stage) or {}).get(key):
+                    axes.plot(between, [place, place], color=colour, linewidth=4, alpha=0.35, solid_capstyle="butt")
+                axes.plot([value], [place], "o", ms=5, color=colour, mfc=PAPER if stage == "before" else colour)
+        if at is not None:
+            axes.axvline(at, color=FAINT, linestyle=":", linewidth=1, zorder=0)
+        _names(axes, [name for name, _ in told])
+        axes.tick_params(axis="y", labelleft=number == 0)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.set_title(words, fontsize=9, color=INK)
     return figure
 
 
@@ -189,7 +217,8 @@ def inline_svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
 
 
-def _canvas(height: float, columns: int = 1, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def canvas(height: float, columns: int = 1, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """An empty figure as wide as a text column, `height` inches high, and its axes side by side."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(1, columns, squeeze=False, sharey=sharey)[0])
@@ -202,6 +231,11 @@ def _canvas(height: float, columns: int = 1, *, sharey: bool = False) -> tuple[F
     return figure, grid
 
 
+def _tall(rows: int) -> float:
+    """Inches for so many rows of a figure; many stand closer, so that they fit a page."""
+    return (0.34 if rows <= _FEW else 0.26) * rows
+
+
 def _names(axes: Axes, named: Sequence[str]) -> None:
     axes.set_yticks(range(len(named)), labels=[_plain(name) for name in named], fontsize=9, color=INK)
     axes.set_ylim(len(named) - 0.4, -0.6)
@@ -210,7 +244,8 @@ def _names(axes: Axes, named: Sequence[str]) -> None:
     axes.grid(axis="x", color=GRID, linewidth=0.8)
 
 
-def _line(place: int) -> dict[str, Any]:
+def line_style(place: int) -> dict[str, Any]:
+    """Colour and dashes of the n-th line; no two of the first 21 are alike."""
     return {"color": _CYCLE[place % len(_CYCLE)], "linestyle": _STYLES[place // len(_CYCLE) % len(_STYLES)]}
 
 
@@ -224,8 +259,8 @@ def _plain(text: str) -> str:
 
 def _folded(words: str, width: int = 105) -> str:
     lines = [""]
-    for word in words.split("    "):
+    for word in words.split(_BETWEEN):
         if len(lines[-1]) + len(word) > width:
             lines.append("")
-        lines[-1] += ("    " if lines[-1] else "") + word
+        lines[-1] += (_BETWEEN if lines[-1] else "") + word
     return "\n".join(lines)

@@ -40,8 +40,7 @@ from umecache.analysis.lettering import (
     strike,
     wrapped,
 )
-from umecache.encoders.imagefile import decode
-from umecache.errors import UnreadableInput
+from umecache.analysis.pictures import opened
 
 DPI = 160
 PAGE = 9.4  # inches: pictures shrink until all of it fits a page, but not to nothing
@@ -305,11 +304,7 @@ def _key(figure: Figure, plan: _Plan) -> None:
 
 def _pixels(path: Path | None) -> NDArray[np.uint8] | None:
     """RGB pixels, upright, the longest side 384; small drawings keep their sharp edges. None: no image."""
-    if path is None:
-        return None
-    try:
-        image = decode(path.read_bytes())
-    except (OSError, UnreadableInput):
+    if (image := opened(path)) is None:
         return None
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)

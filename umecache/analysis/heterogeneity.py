@@ -51,6 +51,8 @@ SAMPLE = 512  # questions
 TOKENS = 8  # of each modality and question
 NAMES = ("gap", "cka", "probe", "rank", "spread")
 _BATCH = 32
+_POSSIBLE = {"gap": (0, None), "cka": (None, 1), "probe": (0, 100), "rank": (1, None), "spread": (0, None)}
+_STUDENT = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058, 2.44691, 2.36462, 2.306, 2.26216)  # 1 to 9 degrees
 _RIDGE = 1e-2  # of the mean variance: the probe's weights stay finite where tokens have collapsed
 Floats = NDArray[np.float64]
 
@@ -196,8 +198,8 @@ def measure_rows(
         sample: questions, drawn from the split; 0: nothing is measured.
 
     Returns:
-        `questions`, and `rows` with `before` and `after`; or `unavailable`, why there are none; None where none are
-        wanted.
+        `questions`, and `rows` with `before` and `after`, the same for single `seeds`, and 95 % `interval`s over seeds
+        (Student's t; of these questions); or `unavailable`, why there are none; None where none are wanted.
     """
     if not sample:
         return None
@@ -216,16 +218,45 @@ def measure_rows(
                     opened[key] = open_inputs(run, split=split)
                 for stage, tokens in stages(run, opened[key], questions).items():
                     found.setdefault(stage, []).append(measures(tokens))
-            rows.append({"row": name, **{stage: _mean(found.get(stage)) for stage in ("before", "after")}})
+            rows.append(_row(name, found))
     except (UmecacheError, KeyError) as error:
         why = error.what if isinstance(error, UmecacheError) else f"{type(error).__name__}: {error}"
         return {"unavailable": why}
     return {"questions": len(questions), "rows": rows}
 
 
-def _mean(found: list[dict[str, float]] | None) -> dict[str, float | None] | None:
-    """Over seeds, rounded; None for what can't be told."""
-    if not found:
-        return None
-    means = {name: float(np.mean([each[name] for each in found])) for name in NAMES}
-    return {name: round(value, 4) if np.isfinite(value) else None for name, value in means.items()}
+def _row(name: str, found: Mapping[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Means over seeds, single seeds and intervals, by stage; None for a stage that the method has not."""
+    row: dict[str, Any] = {"row": name, "before": None, "after": None}
+    row |= {"seeds": {"before": None, "after": None}, "interval": {"before": None, "after": None}}
+    for stage, seeds in found.items():
+        row[stage] = _rounded({key: float(np.mean([each[key] for each in seeds])) for key in NAMES})
+        row["seeds"][stage] = [_rounded(each) for each in seeds]
+        row["interval"][stage] = _intervals(seeds)
+    return row
+
+
+def _rounded(told: Mapping[str, float]) -> dict[str, float | None]:
+    """None for what can't be told."""
+    return {name: round(told[name], 4) if np.isfinite(told[name]) else None for name in NAMES}
+
+
+def _intervals(found: Sequence[Mapping[str, float]]) -> dict[str, list[float] | None]:
+    """Of the mean of any seeds; None of one seed, and of what can't be told."""
+    told: dict[str, list[float] | None] = {}
+    for name in NAMES:
+        values = np.array([each[name] for each in found])
+        if len(values) < 2 or not np.isfinite(values).all():
+            told[name] = None
+            continue
+        reach = student(len(values) - 1) * float(values.std(ddof=1)) / len(values) ** 0.5
+        ends = np.clip([values.mean() - reach, values.mean() + reach], *_POSSIBLE[name])
+        told[name] = [round(float(end), 4) for end in ends]
+    return told
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t: a table, and behind it two terms of its series in 1 / freedom."""
+    if freedom <= len(_STUDENT):
+        return _STUDENT[freedom - 1]
+    return 1.95996 + 2.37227 / freedom + 2.8225 / freedom**2

@@ -14,9 +14,7 @@ Every text that comes from data or from settings is escaped.
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,40 +23,44 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from PIL import Image
 
 from umecache.analysis.evidence import answers_of, local, read_document, with_statistics
+from umecache.analysis.example_html import example_panels
 from umecache.analysis.figures import (
     accuracy_figure,
     cost_figure,
     curves_figure,
     differences_figure,
-    growth_figure,
     inline_svg,
     save,
+    tokens_figure,
 )
+from umecache.analysis.growth import caption as growth_caption
+from umecache.analysis.growth import growth_figure, growth_table
 from umecache.analysis.heterogeneity import SAMPLE, measure_rows
+from umecache.analysis.measured_cost import read as read_measured_cost
 from umecache.analysis.panel import Example, choose_examples, example_panel
 from umecache.analysis.provenance import command, provenance, sources
 from umecache.analysis.report import findings
 from umecache.analysis.sections import labels, sections
 from umecache.analysis.statistics import ROUNDS
-from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape
+from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape, prose
 from umecache.data.dataset import Split, open_dataset
 from umecache.data.files import write_text
 from umecache.training.table import remarks
 
-_PANELS, _PIXELS = 8, 320  # example pictures, and their longest side
+_PANELS = 8  # example pictures
 
 _CAPTIONS = {
     "accuracy": "Strokes: means; bars: 95 % intervals over images and seeds; rings: single seeds; grey: controls, "
     "which see one modality only.",
     "differences": "Filled: below 0.05 after Holm's correction; bars: 95 % intervals, not corrected.",
-    "cost": "Up and to the left is better.",
-    "growth": "Counted, not timed. A map for every pair of tokens costs N² D² (simple-pair); with maps per token pairs "
-    "cost N² D (ume); pooled methods N D. Projections of tokens, N D², are in all of them.",
-    "curves": "Mean over seeds.",
+    "cost": "Up and to the left is better. The line joins the rows that none of the same cost or less beats.",
+    "tokens": "Hollow: tokens as projected; filled: behind the joint stage, where a method has one. Bars: 95 % "
+    "intervals over seeds, of these questions. Dotted: no difference.",
+    "curves": "Mean over seeds; the best rows first.",
 }
+_TITLES = {"growth": "Cost against N", "curves": "Learning curves"}  # of figures that have no table of that name
 
 
 def write_all(
@@ -89,17 +91,18 @@ def write_all(
         document["eval_split"], limit=document["asked"].get("limit")
     )
     document = with_statistics(document, folder, split, baseline=baseline, rounds=rounds)
-    document |= {"html": str(Path(document["report"]).with_name("report.html")), "findings": findings(document)}
+    document |= {"html": str(folder / "report.html"), "findings": findings(document)}
     document["provenance"] = provenance(document, folder)
     document["learning"] = [
         {"row": name, "epochs": _history(document, folder, row)}
         for name, row in zip(labels(document), document["rows"], strict=True)
     ]
     document["heterogeneity"] = measure_rows(document, folder, split, sample=tokens_of)
+    document["measured_cost"] = read_measured_cost(folder)
     document["command"] = command(document)
     examples = _examples(document, folder, split)
     document["examples"] = [_told(example) for example in examples]
-    figures, tables = _figures(document), [*sections(document), *sources(document)]
+    figures, tables = _figures(document), _tables(document)
     (folder / "tables").mkdir(exist_ok=True)
     for table in tables:
         table.write_csv(folder / "tables" / f"{table.key}.csv")
@@ -108,7 +111,7 @@ def write_all(
     if figure_files:
         _save_all(folder / "figures", figures, examples)
     write_text(folder / "report.md", markdown(document, tables))
-    write_text(folder / "report.tex", latex(tables, figures))
+    write_text(folder / "report.tex", latex(document, tables, figures))
     write_text(folder / "compare.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return document
 
@@ -119,19 +122,19 @@ def html(
     """The page."""
     title = f"Fusion methods on {document['data']}, {document['eval_split']}"
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(document))}</p>']
-    parts += [f'<p class="warn">{escape(line)}</p>' for line in document.get("warnings") or ()]
+    parts += [f'<p class="warn">{prose(line)}</p>' for line in document.get("warnings") or ()]
     links = [f'<a href="#{table.key}">{escape(table.title)}</a>' for table in tables]
     parts.append(f"<nav>{' '.join(links)}</nav>")
-    parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in document["findings"]) + "</ul>")
+    parts.append("<ul>" + "".join(f"<li>{prose(line)}</li>" for line in document["findings"]) + "</ul>")
+    captions = _captions(document)
     for table in tables:
         parts.append(f'<h2 id="{table.key}">{escape(table.title)}</h2>')
-        names = ("cost", "growth", "curves") if table.key == "cost" else (table.key,)
-        parts += [_drawn(figures[name], name) for name in names if name in figures]
+        parts += [_drawn(figures[name], name, captions[name]) for name in _beside(table, tables) if name in figures]
         parts.append(table.html())
         if table.key == "agreement" and examples:
-            parts.append('<h2 id="examples">Examples</h2>' + _panels(examples))
+            parts.append('<h2 id="examples">Examples</h2>' + example_panels(examples))
     parts.append("<h2>Read before you quote</h2><ul>")
-    parts += [f"<li>{escape(line)}</li>" for line in [*bounds(document), *remarks(document), *unmeasured(document)]]
+    parts += [f"<li>{prose(line)}</li>" for line in [*bounds(document), *remarks(document), *unmeasured(document)]]
     parts.append(f"</ul><h2>Again</h2><pre>{escape(document['command'])}</pre>")
     said = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
     parts.append(f'<p class="lead">{escape(said)}; {escape(str(document["device"]))}</p>')
@@ -165,7 +168,7 @@ def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
     return "\n".join([*lines, "## Again", "", "```bash", document["command"], "```", ""])
 
 
-def latex(tables: Sequence[Table], figures: Mapping[str, Figure]) -> str:
+def latex(document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Figure]) -> str:
     """A document that compiles beside its `figures`; each part can be taken into another."""
     parts = [
         r"\documentclass{article}",
@@ -176,15 +179,17 @@ def latex(tables: Sequence[Table], figures: Mapping[str, Figure]) -> str:
         r"\begin{document}",
         "",
     ]
+    captions = _captions(document)
     for table in tables:
         parts += [r"{\small", table.latex(), "}", ""]
-        if table.key in figures:
-            parts += [
-                r"\begin{figure}[htbp]", r"\centering",
-                rf"\includegraphics[width=\linewidth]{{figures/{table.key}.pdf}}",
-                rf"\caption{{{latex_escape(table.title)}. {latex_escape(_CAPTIONS[table.key])}}}", r"\end{figure}",
-                "",
-            ]  # fmt: skip
+        for name in _beside(table, tables):
+            if name in figures:
+                parts += [
+                    r"\begin{figure}[htbp]", r"\centering",
+                    rf"\includegraphics[width=\linewidth]{{figures/{name}.pdf}}",
+                    rf"\caption{{{latex_escape(_TITLES.get(name, table.title))}. {latex_escape(captions[name])}}}",
+                    r"\end{figure}", "",
+                ]  # fmt: skip
     return "\n".join([*parts, r"\end{document}", ""])
 
 
@@ -203,13 +208,17 @@ def lead(document: Mapping[str, Any]) -> str:
 def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     if any(row["mean"] is None for row in document["rows"]):
         return {}
-    histories = [(each["row"], each["epochs"]) for each in document["learning"]]
+    best_first = sorted(
+        zip(document["rows"], document["learning"], strict=True), key=lambda pair: pair[0]["mean"], reverse=True
+    )
+    histories = [(each["row"], each["epochs"]) for _, each in best_first]
     drawn = {
         "accuracy": accuracy_figure(document),
         "differences": differences_figure(document),
         "cost": cost_figure(document),
         "growth": growth_figure(document),
         "curves": curves_figure(histories),
+        "tokens": tokens_figure(document),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -222,10 +231,27 @@ def _save_all(folder: Path, figures: Mapping[str, Figure], examples: Sequence[Ex
         example_panel(examples, folder / "examples.png")
 
 
-def _drawn(figure: Figure, name: str) -> str:
-    caption = escape(_CAPTIONS[name])
-    drawn = inline_svg(figure, _CAPTIONS[name])
-    return f'<figure id="figure-{name}"><div class="wide">{drawn}</div><figcaption>{caption}</figcaption></figure>'
+def _tables(document: Mapping[str, Any]) -> list[Table]:
+    tables = [*sections(document), *sources(document)]
+    if (grown := growth_table(document)) is not None:
+        tables.insert([table.key for table in tables].index("cost") + 1, grown)
+    return tables
+
+
+def _captions(document: Mapping[str, Any]) -> dict[str, str]:
+    return {**_CAPTIONS, "growth": growth_caption(document)}
+
+
+def _beside(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
+    """The figures of a table; a counted growth has no table of its own."""
+    if table.key != "cost":
+        return (table.key,)
+    return ("cost", "curves") if any(each.key == "growth" for each in tables) else ("cost", "growth", "curves")
+
+
+def _drawn(figure: Figure, name: str, caption: str) -> str:
+    drawn, said = inline_svg(figure, caption), prose(caption)
+    return f'<figure id="figure-{name}"><div class="wide">{drawn}</div><figcaption>{said}</figcaption></figure>'
 
 
 def _history(document: Mapping[str, Any], folder: Path, row: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -257,36 +283,6 @@ def _told(example: Example) -> dict[str, Any]:
     answers = [{"row": each.method, "answer": each.answer, "right": each.right} for each in example.predictions]
     image = None if example.image is None else os.fspath(example.image)
     return {"image": image, "question": example.question, "answer": example.truth, "predictions": answers}
-
-
-def _panels(examples: Sequence[Example]) -> str:
-    panels = []
-    for example in examples:
-        data = _jpeg(example.image)
-        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">' if data else '<div class="none">no image</div>'
-        lines = f"<dt>answer</dt><dd>{escape(example.truth)}</dd>"
-        for each in example.predictions:
-            kind = "right" if each.right else "wrong"
-            lines += f'<dt>{escape(each.method)}</dt><dd class="{kind}">{escape(each.answer or "(nothing)")}</dd>'
-        panels.append(f'<div class="panel">{picture}<b>{escape(example.question)}</b><dl>{lines}</dl></div>')
-    note = (
-        "Drawn at random from the questions on which rows differ, one per question type as far as there are; first "
-        "seed. Struck through: fewer than two other annotators gave that answer."
-    )
-    return f'<div class="panels">{"".join(panels)}</div><p class="lead">{escape(note)}</p>'
-
-
-def _jpeg(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            shown, out = image.convert("RGB"), io.BytesIO()
-    except OSError:
-        return None
-    shown.thumbnail((_PIXELS, _PIXELS))
-    shown.save(out, "JPEG", quality=80)
-    return base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def bounds(document: Mapping[str, Any]) -> list[str]:

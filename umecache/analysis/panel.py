@@ -9,7 +9,6 @@ A prediction counts as wrong where its official score is below 0.5: fewer than t
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from random import Random
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from umecache.analysis.lettering import (
     FAINT,
@@ -34,6 +32,7 @@ from umecache.analysis.lettering import (
     strike,
     wrapped,
 )
+from umecache.analysis.pictures import opened, within
 from umecache.data.dataset import Question, Split
 from umecache.data.scoring import score_question
 
@@ -171,16 +170,9 @@ def _picture(figure: Figure, path: Path | None, box: tuple[float, float, float, 
 
 
 def _pixels(path: Path | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-    """RGB pixels, at most 512 of a side; None where the file is missing or no image."""
-    if path is None:
-        return None
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            shown = image.convert("RGB")
-            shown.thumbnail((512, 512))
-            return np.asarray(shown)
-    except OSError:
-        return None
+    """RGB pixels, upright, at most 512 of a side; None where the file is missing or no image."""
+    image = opened(path)
+    return None if image is None else np.asarray(within(image, 512))
 
 
 def _words(figure: Figure, example: Example, question: list[str], left: float, top: float, head: int) -> None:

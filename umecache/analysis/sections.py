@@ -158,7 +158,7 @@ def unlikeness(document: Mapping[str, Any]) -> Table | None:
         for key, name, digits in shown:
             values = [(told[stage] or {}).get(key) for stage in ("before", "after")]
             fields |= {f"{key}_before": values[0], f"{key}_after": values[1]}
-            said = [f"{value:.{digits}f}" for value in values if value is not None]
+            said = [f"{value:.{digits}f}".replace("-0.00", "0.00") for value in values if value is not None]
             fields[name] = " → ".join(said) if values[0] is not None else None
         rows.append(fields)
     columns = (Column("row", words=True), Column("accuracy", "{mean:.2f}"), *(Column(name) for _, name, _ in shown))

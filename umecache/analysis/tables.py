@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import csv
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 Cell = str | float | int | None
+_NARROW = 8  # columns of a heat map whose headings fit side by side
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -79,9 +81,11 @@ class Table:
                 else:
                     cells += f'<td class="{_side(column)}"{_heat(column, row)}>{escape(said)}</td>'
             lines.append(f"<tr{' class=faint' if number in self.faint else ''}>{cells}</tr>")
-        note = f"<figcaption>{escape(self.note)}</figcaption>" if self.note else ""
+        note = f"<figcaption>{prose(self.note)}</figcaption>" if self.note else ""
+        # Headings of many narrow columns stand on end.
+        kind = ' class="tall"' if sum(column.heat is not None for column in self.columns) > _NARROW else ""
         return (
-            f'<figure class="table" id="table-{escape(self.key)}"><div class="wide"><table>'
+            f'<figure class="table" id="table-{escape(self.key)}"><div class="wide"><table{kind}>'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(lines) + f"\n</tbody></table></div>{note}</figure>"
         )
 
@@ -118,6 +122,11 @@ class Table:
 def escape(text: str) -> str:
     """Text as it stands in HTML, in attributes too."""
     return html.escape(text, quote=True)
+
+
+def prose(text: str) -> str:
+    """A sentence as it stands in HTML: `commands` in backticks become code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def latex_escape(text: str) -> str:
