@@ -29,47 +29,45 @@ def main(folder: Path) -> None:
 
 
 def commands_page() -> str:
-    """Every command with its help, its arguments and options."""
+    """Every command with its purpose, its examples, its arguments and options; once what all of them share."""
     from umecache.cli.app import build
+    from umecache.cli.manual import EPILOGUE
 
     root = typer.main.get_command(build())
     parts = ["# Commands\n\nWhat `umecache COMMAND --help` says, all on one page.\n"]
-    for path, command in walk(root, ("umecache",)):
-        title = " ".join(path)
-        parts.append(f"{'#' * len(path)} {title}\n" if len(path) > 1 else "## umecache\n")
-        parts.append(help_text(command.help or "") + "\n")
-        parts.append(parameters(command))
-        if command.epilog:
-            parts.append(help_text(command.epilog) + "\n")
-    return "\n".join(part for part in parts if part)
+    for context, command in walk(root, root.make_context("umecache", [], resilient_parsing=True)):
+        path = context.command_path.split()
+        parts.append(f"{'#' * max(len(path), 2)} {' '.join(path)}\n")
+        parts += command_parts(command, context)
+    parts.append("## What all commands share\n")
+    parts += [f"**{title}**\n\n{table(rows)}" for title, rows in EPILOGUE.items()]
+    return "\n".join(parts)
 
 
-def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each command below `command` with the words that name it, a group before its members."""
-    yield path, command
+def walk(command: Any, context: Any) -> Iterator[tuple[Any, Any]]:
+    """Each command below `command` with its context, a group before its members."""
+    yield context, command
     for name, inner in getattr(command, "commands", {}).items():
-        yield from walk(inner, (*path, name))
+        yield from walk(inner, inner.make_context(name, [], parent=context, resilient_parsing=True))
 
 
-def help_text(text: str) -> str:
-    """Help as Markdown: what Typer's markers would fold is left as it is written."""
-    return text.replace("\b\n", "").replace("\f", "").strip()
+def command_parts(command: Any, context: Any) -> Iterator[str]:
+    """One command: usage, prose, examples, tables."""
+    from umecache.cli.manual import parts, sections, usage
+
+    purpose, details, examples = parts(command)
+    yield f"```text\n{usage(command, context)}\n```\n"
+    yield from (f"{text}\n" for text in (purpose, *details))
+    if examples:
+        yield "```bash\n" + "\n".join(examples) + "\n```\n"
+    for title, rows in sections(command, context):
+        yield f"**{title}**\n\n{table([row for row in rows if row[0] != '-h, --help'])}"
 
 
-def parameters(command: Any) -> str:
-    """A table of arguments and options; empty where there are none but --help."""
-    rows = []
-    for each in command.params:
-        if each.name == "help":
-            continue
-        if each.param_type_name == "argument":
-            name = (each.metavar or each.name).upper()
-        else:
-            name = ", ".join([*each.opts, *each.secondary_opts])
-        default = each.default
-        shown = "required" if each.required else "" if default in (None, False, (), []) else f"`{default}`"
-        rows.append(f"| `{name}` | {shown} | {cell(getattr(each, 'help', '') or '')} |")
-    return "\n".join(["| | default | |", "|---|---|---|", *rows, ""]) if rows else ""
+def table(rows: list[tuple[str, str]]) -> str:
+    """Names and what is said of them; empty where there are none."""
+    lines = [f"| `{cell(name)}` | {cell(text)} |" for name, text in rows]
+    return "\n".join(["| | |", "|---|---|", *lines, ""]) if rows else ""
 
 
 def cell(text: str) -> str:

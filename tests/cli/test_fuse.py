@@ -39,7 +39,8 @@ def test_words(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said = """--method evc --method-arg pairs=cross --text bert --image vit --train-split train --eval-split val
-        --seeds 0,7 --label-limit 9 --stack-seeds --shuffle-images --order window --window 4 --order-seed 3 --epochs 2 --lr 2e-4 --schedule constant --warmup 0.2 --optimizer adam
+        --seeds 0,7 --label-limit 9 --stack-seeds --shuffle-images --order window --window 4
+        --order-seed 3 --epochs 2 --lr 2e-4 --schedule constant --warmup 0.2 --optimizer adam
         --weight-decay 0.02 --clip 0.5 --batch-size 5 --classes 2 --min-count 2 --loss soft --width 4 --dropout 0.2
         --accumulate 2 --ema 0.9 --precision bf16
         --patience 2 --holdout 0.4 --limit 10 --protocol thesis --devices cpu --threads 1 --residency store"""
@@ -48,11 +49,13 @@ def test_every_option_reaches_the_run(tiny: list[str], capsys: pytest.CaptureFix
     asked = json.loads((Path(document["run"]) / "run.json").read_text())["asked"]
     assert asked == {
         "data": tiny[1], "features": {}, "facts": {}, "train_split": "train", "eval_split": "val", "limit": 10,
-        "init": None, "label_limit": 9, "stack_seeds": True, "shuffle_images": True, "order": "window", "window": 4, "order_seed": 3, "seeds": [0, 7], "classes": 2, "min_count": 2, "loss": "soft", "optimizer": "adam",
-        "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5, "batch_size": 5, "epochs": 2,
-        "accumulate": 2, "ema": 0.9, "precision": "bfloat16",
+        "init": None, "label_limit": 9, "stack_seeds": True, "shuffle_images": True, "order": "window",
+        "window": 4, "order_seed": 3, "seeds": [0, 7], "classes": 2, "min_count": 2, "loss": "soft",
+        "optimizer": "adam", "weight_decay": 0.02, "schedule": "constant", "warmup": 0.2, "clip": 0.5,
+        "batch_size": 5, "epochs": 2, "accumulate": 2, "ema": 0.9, "precision": "bfloat16",
         "holdout": 0.4, "patience": 2, "width": 4, "dropout": 0.2, "protocol": "thesis", "residency": "store",
-        "device": "cpu", "threads": 1, "checkpoint_minutes": 2.0, "tracker": None, "out": str(tmp_path / "run"), "overwrite": False, "text": "bert",
+        "device": "cpu", "threads": 1, "checkpoint_minutes": 2.0, "tracker": None, "out": str(tmp_path / "run"),
+        "overwrite": False, "text": "bert",
         "image": "vit", "method": "evc", "method_args": {"pairs": "cross"}, "lr": 2e-4,
     }  # fmt: skip
 
@@ -113,7 +116,9 @@ def test_several_rates_are_rows_of_one_run(tiny: list[str], capsys: pytest.Captu
     assert fuse(*said, "--out", str(tmp_path / "sweep"), "--json") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["lr"] for row in rows] == [1e-3, 1e-2]
-    assert fuse(*tiny, *QUICK, "--method", "concat", "--seeds", "2", "--lr", "1e-2", "--out", str(tmp_path / "one")) == 0
+    assert (
+        fuse(*tiny, *QUICK, "--method", "concat", "--seeds", "2", "--lr", "1e-2", "--out", str(tmp_path / "one")) == 0
+    )
     for seed in ("seed-0", "seed-1"):
         swept, alone = (tmp_path / name / seed / "model.safetensors" for name in ("sweep/lr-0.01", "one"))
         assert swept.read_bytes() == alone.read_bytes()

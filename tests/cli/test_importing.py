@@ -26,5 +26,16 @@ def test_import_and_fuse(tiny: list[str], tmp_path: Path, capsys: pytest.Capture
     assert "Next: umecache fuse --image" in capsys.readouterr().out
     assert run(["store", "import", *argv[:-1], "sound"]) == 2
     capsys.readouterr()
-    options = ["--method", "concat", "--epochs", "1", "--width", "4", "--devices", "cpu", "--out", str(tmp_path / "run")]
+    options = [
+        "--method",
+        "concat",
+        "--epochs",
+        "1",
+        "--width",
+        "4",
+        "--devices",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     assert run(["fuse", *tiny, "--image", str(stores), *options, "--json"]) == 0, capsys.readouterr().out

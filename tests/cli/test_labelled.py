@@ -37,7 +37,12 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image = split.image_path(question.image_id)
                 assert image is not None
                 label = "COUNT" if question.text.lower().startswith("how many") else "Other."
-                item = {"id": question.id, "text": question.text, "image": str(image.relative_to(folder)), "label": label}
+                item = {
+                    "id": question.id,
+                    "text": question.text,
+                    "image": str(image.relative_to(folder)),
+                    "label": label,
+                }
                 file.write(json.dumps(item) + "\n")
         (folder / f"questions_{name}.json").unlink()
         (folder / f"annotations_{name}.json").unlink()

@@ -68,9 +68,7 @@ def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not a run folder" in capsys.readouterr().err
 
 
-def test_a_whole_split_into_a_results_file(
-    sample_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_whole_split_into_a_results_file(sample_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.json"
     assert predict(str(sample_run.path), "--split", "val", "--seed", "1", "--out", str(out), "--json") == 0
     document = json.loads(capsys.readouterr().out)

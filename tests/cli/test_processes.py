@@ -14,12 +14,12 @@ from umecache.cli.app import run
 from umecache.cli.processes import in_processes
 from umecache.errors import JobFailed, UsageError
 
-QUICK = "--methods concat,ume --seeds 0,1 --epochs 2 --width 8 --batch-size 4 --dropout 0.3 --lr auto --lr-grid 1e-3,1e-2"
+QUICK = (
+    "--methods concat,ume --seeds 0,1 --epochs 2 --width 8 --batch-size 4 --dropout 0.3 --lr auto --lr-grid 1e-3,1e-2"
+)
 
 
-def test_two_processes_make_the_run_of_one(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_make_the_run_of_one(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = ["compare", *tiny, *QUICK.split(), "--holdout", "0.4", "--json"]
     two, one = tmp_path / "two", tmp_path / "one"
     done = subprocess.run(

@@ -58,7 +58,10 @@ def test_some_ids(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "names no id" in document(capsys, "pull", str(path), "x", "--ids", str(file), status=2)["error"]["what"]
     assert "can't be read" in document(capsys, "pull", str(path), "x", "--ids", "no", status=2)["error"]["what"]
     file.write_text("a\n1\n")
-    assert "no id 'a'" in document(capsys, "pull", str(path), str(tmp_path / "x"), "--ids", str(file), status=2)["error"]["what"]
+    assert (
+        "no id 'a'"
+        in document(capsys, "pull", str(path), str(tmp_path / "x"), "--ids", str(file), status=2)["error"]["what"]
+    )
 
 
 def test_card(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ def test_every_command(private_home: Path, tmp_path: Path, monkeypatch: pytest.M
     Path("ids.txt").write_text("\n".join(map(str, toy.ids[:3])))
     Path("regions").mkdir()
     np.save("regions/image_7.npy", np.ones((2, 4), np.float32))
-    commands = [line for line in re.findall(r"^umecache (store .*)$", PAGE.read_text(encoding="utf-8"), re.M)]
+    commands = re.findall(r"^umecache (store .*)$", PAGE.read_text(encoding="utf-8"), re.M)
     assert len(commands) == 8
     for line in commands:
         words = shlex.split(line.replace("/lab/out", str(tmp_path / "out")), comments=True)

@@ -77,7 +77,14 @@ def test_info(path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None
     assert found["bytes"] == sum(len(data) for data in tree(path).values())
     assert found["recipe"]["layers"] == "last"
     text = words(capsys, "info", str(path))
-    for part in ("recipe.layers", "numpy", "origin.batch_size", found["fingerprint"], "24 ids, 17 stored", "no such file"):
+    for part in (
+        "recipe.layers",
+        "numpy",
+        "origin.batch_size",
+        found["fingerprint"],
+        "24 ids, 17 stored",
+        "no such file",
+    ):
         assert part in text
 
 
@@ -138,12 +145,13 @@ def test_verify_what_can_t_be(path: Path, private_home: Path, capsys: pytest.Cap
 
 
 def test_repair(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = tree(path)
     assert "nothing to repair" in words(capsys, "repair", str(path))
     damage(path)
+    before = tree(path)
     # The toy's encoder is none of umecache's: refused in words, and nothing is changed.
     error = document(capsys, "repair", str(path), status=2)["error"]
     assert error["what"] and error["next"]
+    assert tree(path) == before
     assert document(capsys, "verify", str(path), status=1)["damaged"][0]["shard"] == 1
 
 

@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 import typer
 import typer.main
 
+from umecache.cli.manual import Command, Group
 from umecache.cli.memory import steady_memory
 from umecache.cli.output import emit_error
 from umecache.errors import JobFailed, UmecacheError, UsageError
@@ -50,7 +51,7 @@ def build() -> typer.Typer:
         name="umecache",
         help="Cache frozen encoders once, compare multimodal fusion methods in minutes.",
         no_args_is_help=True,
-        rich_markup_mode="markdown",
+        cls=Group,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -58,9 +59,11 @@ def build() -> typer.Typer:
     for name, target in COMMANDS.items():
         command = resolve_name(target)
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+            for each in command.registered_commands:
+                each.cls = Command
+            app.add_typer(command, name=name, cls=Group)
         else:
-            app.command(name=name)(command)
+            app.command(name=name, cls=Command)(command)
     return app
 
 
@@ -77,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         failure = error
     except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(str(getattr(error, "message", error)) + "\n")
+            typer.echo(getattr(error, "message", error), err=True)
             return 2
         failure = _usage(error)
     except (KeyboardInterrupt, typer.Abort):

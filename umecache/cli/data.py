@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import emit, reporter
 from umecache.cli.parse import names
 from umecache.errors import UsageError
@@ -28,8 +29,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="The data set: vqa-v2.")],
-    split: Annotated[str, typer.Option("--split", help="Splits to get, of train, val, test, test-dev.")] = "train,val",
+    name: Annotated[str, typer.Argument(help="The data set: vqa-v2.", autocompletion=completing.data)],
+    split: Annotated[
+        str,
+        typer.Option("--split", help="Splits to get, of train, val, test, test-dev.", autocompletion=completing.splits),
+    ] = "train,val",
     parts: Annotated[
         str, typer.Option("--parts", help="What to get of them: questions, annotations, images.")
     ] = "questions,annotations,images",
@@ -66,7 +70,9 @@ def get(
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write it to; files of its names are replaced.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write it to; files of its names are replaced.")
+    ],
     sound: Annotated[
         bool, typer.Option("--sound", help="With sounds: labelled items that need text, image and audio.")
     ] = False,
@@ -95,7 +101,10 @@ def sample(
 @app.command()
 def info(
     data: Annotated[
-        str | None, typer.Argument(metavar="DIR", help="Data folder, or a name under UMECACHE_HOME/data.")
+        str | None,
+        typer.Argument(
+            metavar="DIR", help="Data folder, or a name under UMECACHE_HOME/data.", autocompletion=completing.data
+        ),
     ] = None,
     classes: Annotated[
         int, typer.Option("--classes", min=0, help="Answers in the vocabulary that coverage is about; 0: all.")
@@ -120,13 +129,20 @@ def info(
 
 @app.command()
 def split(
-    data: Annotated[str, typer.Argument(metavar="DIR", help="Data folder, or a name under UMECACHE_HOME/data.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR", help="Data folder, or a name under UMECACHE_HOME/data.", autocompletion=completing.data
+        ),
+    ],
     by: Annotated[
         str, typer.Option("--by", help="What to hold out: image (and all its questions) or question.")
     ] = "image",
     fraction: Annotated[float, typer.Option("--fraction", help="How much to hold out, between 0 and 1.")] = 0.1,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another choice.")] = 0,
-    source: Annotated[str, typer.Option("--split", help="The split to divide.")] = "train",
+    source: Annotated[
+        str, typer.Option("--split", help="The split to divide.", autocompletion=completing.splits)
+    ] = "train",
     parts: Annotated[str, typer.Option("--names", help="Names of the two parts.")] = "train,heldout",
     out: Annotated[
         Path | None, typer.Option("--out", help="The new folder; by default one under UMECACHE_HOME/data.")

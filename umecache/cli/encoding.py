@@ -1,6 +1,6 @@
 """Options that `extract` and `plan` take alike: which encoders, at which layers, how built, over which inputs.
 
-    config = config_of(["vit"], weights=["vit=random"], model_arg=["depth=2"], batch_size="auto", layers="-1,-4")
+config = config_of(["vit"], weights=["vit=random"], model_arg=["depth=2"], batch_size="auto", layers="-1,-4")
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.parse import key_values, names, numbers, per_model
 from umecache.errors import UsageError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig
 
-Model = Annotated[list[str], typer.Option("--model", "-m", help="Encoder to run; repeatable. `umecache models`.")]
-Data = Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")]
-Split = Annotated[str | None, typer.Option(help="Splits, comma-separated. Default: train,val.")]
+Model = Annotated[
+    list[str],
+    typer.Option(
+        "--model", "-m", help="Encoder to run; repeatable. `umecache models`.", autocompletion=completing.model
+    ),
+]
+Data = Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)]
+Split = Annotated[
+    str | None, typer.Option(help="Splits, comma-separated. Default: train,val.", autocompletion=completing.splits)
+]
 Store = Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")]
 Dtype = Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")]
 Precision = Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import names
 from umecache.errors import UsageError
@@ -20,7 +21,10 @@ _MEASURED = ("deletion", "insertion", "random", "gain")
 
 
 def explain(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or a comparison's folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, or a comparison's folder.", autocompletion=completing.run),
+    ],
     questions: Annotated[str | None, typer.Option(help="Question ids, comma-separated. Default: one image's.")] = None,
     image: Annotated[int | None, typer.Option(help="Id of the image to ask about. Default: one is drawn.")] = None,
     limit: Annotated[int, typer.Option(help="Questions about the image.", min=1)] = 3,
@@ -30,10 +34,11 @@ def explain(
     right: Annotated[bool, typer.Option("--right", help="Explain the right answer.")] = False,
     maps: Annotated[str, typer.Option(help="gradcam, attention, pairs; comma-separated: a row for each.")] = "gradcam",
     faithfulness: Annotated[int, typer.Option(help="Questions to measure faithfulness on.", min=0)] = 16,
-    data: Annotated[str | None, typer.Option(help="Where the data are now. Default: where they were.")] = None,
-    features: Annotated[
-        list[str] | None, typer.Option(help="NAME=STORE, where a store has moved; repeatable.")
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where the data are now. Default: where they were.", autocompletion=completing.data),
     ] = None,
+    features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, where a store has moved; repeatable.")] = None,
     weights: Annotated[
         list[str] | None, typer.Option(help="MODEL=PATH: the text encoder's files, for its words; repeatable.")
     ] = None,

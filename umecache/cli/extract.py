@@ -42,7 +42,9 @@ def extract(
     workers: options.Workers = None,
     shard_records: Annotated[int | None, typer.Option(help="Records in one shard.")] = None,
     limit: options.Limit = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile the encoder; needs a C++ compiler.")] = False,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the encoder; needs a C++ compiler.")
+    ] = False,
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Memory format of convolutions: often faster on GPUs.")
     ] = False,
@@ -178,10 +180,14 @@ def skipped(summaries: Sequence[StoreSummary]) -> list[str]:
         for key, reason in s.failures.items():
             by_reason.setdefault(reason.partition(":")[0], []).append(str(key))
         if by_reason:
-            lines.append(f"{s.model} {s.split}: {s.failed:,} of {s.records:,} inputs were not read, and are recorded so:")
+            lines.append(
+                f"{s.model} {s.split}: {s.failed:,} of {s.records:,} inputs were not read, and are recorded so:"
+            )
         for reason, keys in sorted(by_reason.items(), key=lambda item: -len(item[1])):
             first = ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
             lines.append(f"  {len(keys):,} not read: {reason} (ids {first})")
     if lines:
-        lines.append("Next: mend or replace these files, then run the same command with --retry-failed; fuse counts them.")
+        lines.append(
+            "Next: mend or replace these files, then run the same command with --retry-failed; fuse counts them."
+        )
     return lines

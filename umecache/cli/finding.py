@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
+from umecache.cli import completing
 from umecache.errors import UsageError
 from umecache.home import stores_homes
 
 StoreArgument = Annotated[
-    str, typer.Argument(metavar="STORE", help="A store's folder, or its path below UMECACHE_HOME/stores.")
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="A store's folder, or its path below UMECACHE_HOME/stores.",
+        autocompletion=completing.store,
+    ),
 ]
 
 
@@ -24,7 +30,9 @@ def find_store(ref: str) -> Path:
     from umecache.stores.catalog import find_stores
 
     path = find_folder(ref)
-    if path.is_file() or any((path / name).exists() for name in ("manifest.json", "zarr.json", "index.h5", "CHECKSUMS")):
+    if path.is_file() or any(
+        (path / name).exists() for name in ("manifest.json", "zarr.json", "index.h5", "CHECKSUMS")
+    ):
         return path
     inside = list(find_stores(path))
     if len(inside) > 1:

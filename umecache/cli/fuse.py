@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values
 from umecache.cli.processes import in_processes
@@ -16,16 +17,34 @@ if TYPE_CHECKING:
 
 
 def fuse(
-    method: Annotated[str | None, typer.Option("--method", help="`umecache methods` lists them. Default: ume.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
-    text: Annotated[str | None, typer.Option(help="Text store: folder, URL or model name. Default: the only one.")] = None,
-    image: Annotated[str | None, typer.Option(help="Image store, likewise.")] = None,
-    features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, any modality; repeatable.")] = None,
-    train_split: Annotated[str | None, typer.Option(help="Default: train.")] = None,
-    eval_split: Annotated[str | None, typer.Option(help="Scored. Default: val.")] = None,
-    method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="`umecache methods` lists them. Default: ume.", autocompletion=completing.method),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text store: folder, URL or model name. Default: the only one.", autocompletion=completing.text_store
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image store, likewise.", autocompletion=completing.image_store)
+    ] = None,
+    features: Annotated[list[str] | None, typer.Option(help="Any modality by name; repeatable.")] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Trained on. Default: train.", autocompletion=completing.splits)
+    ] = None,
+    eval_split: Annotated[
+        str | None, typer.Option(help="Scored. Default: val.", autocompletion=completing.splits)
+    ] = None,
+    method_arg: Annotated[list[str] | None, typer.Option(help="A setting of the method; repeatable.")] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
-    init: Annotated[str | None, typer.Option(help="Start from a run of `umecache pretrain`.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from a run of `umecache pretrain`.", autocompletion=completing.run)
+    ] = None,
     label_limit: Annotated[int | None, typer.Option(help="Use the answers of N drawn train questions only.")] = None,
     stack_seeds: Annotated[
         bool, typer.Option("--stack-seeds", help="Heads of one method share their passes: equal within rounding.")
@@ -36,16 +55,20 @@ def fuse(
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     window: Annotated[int | None, typer.Option(help="Images of a window. Default: 1024.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the train split. Default: 10.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="Learning rate; several, a row each: 1e-4,1e-3. Default: 1e-3.")
+    ] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of adam or adamw. Default: 0.01.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches that make one step. Default: 1.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of averaged weights that answer, 0: none. Default: 0.")] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of averaged weights that answer, 0: none. Default: 0.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32.")] = None,
     classes: Annotated[int | None, typer.Option(help="Most frequent train answers, 0: all. Default: 3129.")] = None,
     min_count: Annotated[int | None, typer.Option(help="Answers seen at least so often in train.")] = None,
@@ -54,14 +77,17 @@ def fuse(
     dropout: Annotated[float | None, typer.Option(help="On the fused vector. Default: 0.1.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better score.")] = None,
     holdout: Annotated[float | None, typer.Option(help="Share of train images for that. Default: 0.1.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.", autocompletion=completing.recipe),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
     protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
-    devices: Annotated[str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
-    residency: Annotated[
-        str | None, typer.Option(help="Where features stay: auto, device, memory, store.")
+    devices: Annotated[
+        str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")
     ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    residency: Annotated[str | None, typer.Option(help="Where features stay: auto, device, memory, store.")] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,
@@ -159,7 +185,8 @@ def _say(result: RunResult) -> None:
     document = result.document
     shown = console()
     if "rows" in document:
-        return _say_rates(document)
+        _say_rates(document)
+        return
     accuracy: dict[str, Any] = document["accuracy"] or {"overall": None, "per_answer_type": {}}
     types = sorted(accuracy["per_answer_type"])
     table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")

@@ -15,8 +15,8 @@ from umecache.cli.output import console, emit
 SYMBOLS = (
     "Costs are without the classifier, multiply-adds (forward) and floats kept for the backward pass per question. "
     "D width, M modalities, I their feature widths summed, N tokens, X tokens x feature width summed, S squared token "
-    "counts summed, P pairs, G tokens of the guide (text, else the first modality), outer (inner + 1)^M, gates 1 for two "
-    "modalities, else M; the other words are options."
+    "counts summed, P pairs, G tokens of the guide (text, else the first modality), outer (inner + 1)^M, gates 1 for "
+    "two modalities, else M; the other words are options."
 )
 
 
@@ -27,7 +27,7 @@ def methods(
 
     Example:
 
-    umecache methods --json
+        umecache methods --json
     """
     from umecache.fusion.costs import COSTS
     from umecache.fusion.registry import METHODS, offered_methods
@@ -68,10 +68,8 @@ def _words(entries: list[dict[str, Any]], others: list[dict[str, str]]) -> None:
         options = ", ".join(f"{o['name']}={str(o['default']).lower()} ({o['values']})" for o in entry["options"])
         out.print(f"    options: {escape(options)}", soft_wrap=True)
         cost = entry["cost"]
-        out.print(
-            f"    [dim]parameters {cost['parameters']} · multiply-adds {cost['macs']} · kept floats {cost['memory']}[/dim]",
-            soft_wrap=True,
-        )
+        told = f"parameters {cost['parameters']} · multiply-adds {cost['macs']} · kept floats {cost['memory']}"
+        out.print(f"    [dim]{told}[/dim]", soft_wrap=True)
     for other in others:
         out.print(f"[bold]{escape(other['name'])}[/bold]  from an installed package: {escape(other['target'])}")
     out.print(f"\n{SYMBOLS}")

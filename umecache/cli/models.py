@@ -20,7 +20,7 @@ def models(
 
     Example:
 
-    umecache models --json
+        umecache models --json
     """
     from umecache.encoders.registry import MODELS, offered_models
 

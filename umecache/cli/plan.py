@@ -97,10 +97,8 @@ def _say(document: dict[str, Any]) -> None:
     shown.print(table)
     for m in document["models"]:
         every = m["bytes_by_layer"]
-        shown.print(
-            f"{m['model']}: --layers all ({len(every)}) would be {gigabytes(sum(every.values()))} GB in {document['dtype']}",
-            markup=False,
-        )
+        size = f"{gigabytes(sum(every.values()))} GB in {document['dtype']}"
+        shown.print(f"{m['model']}: --layers all ({len(every)}) would be {size}", markup=False)
     hours = ", ".join(f"{count}: {value:,.2f} h" for count, value in document["hours"].items())
     shown.print(f"Time on devices like {document['device']}, by their number: {hours}.")
     shown.print(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
 
@@ -20,20 +21,27 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder of fuse or compare.")],
+    run: Annotated[Path, typer.Argument(help="A run folder of fuse or compare.", autocompletion=completing.run)],
     question: Annotated[
-        list[str] | None, typer.Option("--question", "-q", help="Or any text; repeatable: several about the image.")
+        list[str] | None,
+        typer.Option("--question", "-q", help="A question, or any text; repeatable: several about the image."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="Image file. Not needed by a head that reads text alone.")] = None,
     audio: Annotated[Path | None, typer.Option(help="Sound file, for a head that reads sounds: WAV, FLAC.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which head, where the run has several. Default: its first.")] = None,
     top: Annotated[int, typer.Option(help="Answers to show for each question.")] = 5,
     split: Annotated[
-        str | None, typer.Option(help="Answer every question of this split from its stores, into a results file.")
+        str | None,
+        typer.Option(
+            help="Answer every question of this split from its stores, into a results file.",
+            autocompletion=completing.splits,
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Of the split. Default: the run's data.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Of the split. Default: the run's data.", autocompletion=completing.data)
+    ] = None,
     features: Annotated[
-        list[str] | None, typer.Option(help="NAME=STORE of the split, where it does not lie beside the run's.")
+        list[str] | None, typer.Option(help="A store of the split, where it does not lie beside the run's; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results file. Default: results_SPLIT.json in the run.")] = None,
     weights: Annotated[

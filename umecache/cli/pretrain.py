@@ -6,30 +6,45 @@ from typing import Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import key_values, names
 from umecache.cli.stopping import sigterm_stops
 
 
 def pretrain(
-    method: Annotated[str | None, typer.Option("--method", help="`umecache methods` lists them. Default: ume.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.")] = None,
-    text: Annotated[str | None, typer.Option(help="Text store: folder, or model name. Default: the only one.")] = None,
-    image: Annotated[str | None, typer.Option(help="Image store, likewise.")] = None,
-    features: Annotated[list[str] | None, typer.Option(help="NAME=STORE, any modality; repeatable.")] = None,
-    train_split: Annotated[str | None, typer.Option(help="Its answers are not read. Default: train.")] = None,
-    method_arg: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the method; repeatable.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="`umecache methods` lists them. Default: ume.", autocompletion=completing.method),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Text store: folder, URL or model name. Default: the only one.", autocompletion=completing.text_store
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image store, likewise.", autocompletion=completing.image_store)
+    ] = None,
+    features: Annotated[list[str] | None, typer.Option(help="Any modality by name; repeatable.")] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Its answers are not read. Default: train.", autocompletion=completing.splits)
+    ] = None,
+    method_arg: Annotated[list[str] | None, typer.Option(help="A setting of the method; repeatable.")] = None,
     objectives: Annotated[str | None, typer.Option(help="match, mask, or both. Default: match,mask.")] = None,
     mask_share: Annotated[float | None, typer.Option(help="Of a hidden modality's tokens. Default: 0.15.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another head. Default: 0.")] = None,
     order: Annotated[str | None, typer.Option(help="full, window (of images), or auto. Default: auto.")] = None,
     order_seed: Annotated[int | None, typer.Option(help="Of the order of batches. Default: 0.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: 10.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the train split. Default: 10.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. Default: 1e-3.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Default: 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of adam or adamw. Default: 0.01.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm, 0: none. Default: 1.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Questions. Default: 64.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. Default: float32.")] = None,
@@ -107,4 +122,6 @@ def _say(document: dict[str, Any]) -> None:
     shown.print(f"{document['method']}, {last['epoch']} epochs: {in_words(figures)}", markup=False)
     shown.print(f"{count(document['parameters'])} parameters, {document['seconds_total']:.1f} s", markup=False)
     shown.print(f"run: {document['run']}", markup=False, soft_wrap=True)
-    shown.print(f"next: umecache fuse --method {document['method']} --init {document['run']}", markup=False, soft_wrap=True)
+    shown.print(
+        f"next: umecache fuse --method {document['method']} --init {document['run']}", markup=False, soft_wrap=True
+    )

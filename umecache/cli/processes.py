@@ -1,6 +1,6 @@
 """A command's work in one process or, where several devices are named, in one process for each.
 
-    result = in_processes(config.device, lambda: fuse(config, reporter))
+result = in_processes(config.device, lambda: fuse(config, reporter))
 """
 
 from __future__ import annotations

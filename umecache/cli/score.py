@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
 
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 
 def score(
     results: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "yes"}, ...].')],
-    data: Annotated[str | None, typer.Option("--data", help="Data folder, or a name under UMECACHE_HOME/data.")] = None,
-    split: Annotated[str, typer.Option("--split", help="The split that the results are for.")] = "val",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Data folder, or a name under UMECACHE_HOME/data.", autocompletion=completing.data),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="The split that the results are for.", autocompletion=completing.splits)
+    ] = "val",
     protocol: Annotated[
         str,
         typer.Option("--protocol", help="official-2021, official-2016 or thesis (which gives more than the official)."),

@@ -1,8 +1,8 @@
 """`umecache store push`, `pull` and `card`: stores on their way.
 
-    umecache store push vqa-v2/vit-1a2b3c4d s3://bucket/vit-1a2b3c4d
-    umecache store pull https://example.org/vit-1a2b3c4d --split val
-    umecache store card vqa-v2/vit-1a2b3c4d/val
+umecache store push vqa-v2/vit-1a2b3c4d s3://bucket/vit-1a2b3c4d
+umecache store pull https://example.org/vit-1a2b3c4d --split val
+umecache store card vqa-v2/vit-1a2b3c4d/val
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.finding import StoreArgument, find_folder, size_words
 from umecache.cli.output import emit, reporter
 from umecache.cli.parse import names
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from umecache.sharing.pull import Moved
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-SplitOption = Annotated[str | None, typer.Option("--split", help="Only the stores of these splits, comma-separated.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", help="Only the stores of these splits, comma-separated.", autocompletion=completing.splits),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would move.")]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Files under way at once.")]
 Licence = Annotated[
@@ -36,9 +40,16 @@ AGAIN = "run the same command again to go on"
 
 def push(
     store: Annotated[
-        str, typer.Argument(metavar="STORE", help="A store, or a folder of several; or its path below UMECACHE_HOME/stores.")
+        str,
+        typer.Argument(
+            metavar="STORE",
+            help="A store, or a folder of several; or its path below UMECACHE_HOME/stores.",
+            autocompletion=completing.stores,
+        ),
     ],
-    url: Annotated[str, typer.Argument(metavar="URL", help="A folder, ssh://, s3://, gs:// or hf://datasets/ORG/NAME.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="A folder, ssh://, s3://, gs:// or hf://datasets/ORG/NAME.")
+    ],
     split: SplitOption = None,
     licence: Licence = None,
     dry_run: DryRun = False,

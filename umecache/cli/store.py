@@ -7,7 +7,8 @@
     umecache store diff A B
     umecache store convert A B --format hdf5
 
-push, pull and card are in sharing.py, gc in gc.py, import in importing.py. A store is named by its folder, or by its path below UMECACHE_HOME/stores.
+push, pull and card are in sharing.py, gc in gc.py, import in importing.py. A store is named by its folder, or by its
+path below UMECACHE_HOME/stores.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from umecache.cli import completing, importing, sharing
 from umecache.cli import gc as collecting
-from umecache.cli import importing, sharing
 from umecache.cli.finding import StoreArgument, find_store, size_words
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
@@ -44,7 +45,8 @@ SHOWN_IDS = 10  # of a damaged shard, in words; --json names them all
 @app.command()
 def ls(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to look; by default UMECACHE_HOME/stores, every home.", show_default=False)
+        Path | None,
+        typer.Argument(help="Where to look; by default UMECACHE_HOME/stores, every home.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -143,7 +145,10 @@ def verify(
 def repair(
     store: StoreArgument,
     data: Annotated[
-        str | None, typer.Option("--data", help="Data folder or name; by default the one the manifest names.")
+        str | None,
+        typer.Option(
+            "--data", help="Data folder or name; by default the one the manifest names.", autocompletion=completing.data
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="The encoder's checkpoint, where it is no longer where it was.")
@@ -172,9 +177,7 @@ def repair(
     from umecache.extraction.repair import repair as run
 
     with sigterm_stops(why="Finished shards are safe.", next="run the same command again to go on"):
-        repaired = run(
-            path, data=data, weights=weights, place=here(parse_devices(devices)[0]), reporter=reporter(json)
-        )
+        repaired = run(path, data=data, weights=weights, place=here(parse_devices(devices)[0]), reporter=reporter(json))
     document = {
         "path": str(path),
         "sound": repaired.sound,
@@ -192,7 +195,9 @@ def repair(
         if repaired.same_bytes:
             typer.echo("It is byte for byte what it was.")
         else:
-            typer.echo("Its bytes are not those it was sealed with: another machine, other versions, or its list was damaged.")
+            typer.echo(
+                "Its bytes are not those it was sealed with: another machine, other versions, or its list was damaged."
+            )
 
     emit(document, json=json, words=words)
 
@@ -220,8 +225,8 @@ def _reopen(path: Path, *, json: bool) -> None:
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A store.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another store.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A store.", autocompletion=completing.store)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another store.", autocompletion=completing.store)],
     json: Json = False,
 ) -> None:
     """Name the facts in which two stores differ: recipe, inputs, versions, format, values.
