@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import os
 import pwd
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest

@@ -23,10 +23,10 @@ from umecache.stores.files import (
     pretty,
     read_json,
     replace_file,
+    share,
     size_of,
     walk,
     write_all,
-    share,
     write_synced,
 )
 

@@ -54,20 +54,16 @@ def test_a_package_offers_a_store_format(site: Path, tmp_path: Path) -> None:
         load_format("half")
 
 
-def test_a_store_whose_format_s_package_is_gone(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_whose_format_s_package_is_gone(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "gone_format", FORMAT, {"umecache.store_formats": {"mine": "gone_format:Mine"}})
     write(tmp_path / "s", Toy.make(), format="mine")
     monkeypatch.setattr("sys.path", [folder for folder in __import__("sys").path if folder != str(site)])
-    with pytest.raises(StoreError, match="format 'mine', which nothing here can read.*install the package"):
+    with pytest.raises(StoreError, match=r"format 'mine', which nothing here can read.*install the package"):
         open_store(tmp_path / "s")
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_package_that_fails_to_import_is_named_and_breaks_only_itself(
-    group: str, site: Path, tmp_path: Path
-) -> None:
+def test_a_package_that_fails_to_import_is_named_and_breaks_only_itself(group: str, site: Path, tmp_path: Path) -> None:
     from umecache.encoders.registry import resolve
     from umecache.fusion.registry import load_fusion
 
@@ -86,7 +82,7 @@ def test_a_package_that_fails_to_import_is_named_and_breaks_only_itself(
 
 def test_a_broken_format_is_mentioned_where_nothing_is_found(site: Path, tmp_path: Path) -> None:
     install(site, "broken_two", "import nowhere_at_all", {"umecache.store_formats": {"two": "broken_two:It"}})
-    with pytest.raises(StoreError, match="No feature store at .*'broken-two' can't be loaded"):
+    with pytest.raises(StoreError, match=r"No feature store at .*'broken-two' can't be loaded"):
         find_format(tmp_path)
 
 

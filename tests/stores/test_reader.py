@@ -27,8 +27,8 @@ from umecache.stores import (
     StoreMissing,
     open_store,
     open_writer,
+    reader,
 )
-from umecache.stores import reader
 from umecache.stores.reader import progress
 
 
@@ -156,6 +156,19 @@ def test_the_work_folder_goes_between_two_looks(tmp_path: Path, monkeypatch: pyt
     monkeypatch.undo()
     with pytest.raises(StoreDamaged):  # a plan that is there and malformed is damage
         progress(tmp_path / "s")
+
+
+def test_begun_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()  # a writer's first step
+
+    def kept_waiting(root: Path) -> None:
+        """Saw no work folder, then lost its core while the writer finished its first shard."""
+        (root / "receipts").mkdir()
+
+    monkeypatch.setattr(reader, "progress", kept_waiting)
+    with pytest.raises(StoreMissing):
+        open_store(folder)
 
 
 def test_a_store_that_lost_its_seal(tmp_path: Path, toy: Toy) -> None:

@@ -62,7 +62,11 @@ class Copying:
 
 @pytest.fixture(params=LAYOUTS, ids=str)
 def supply(request: pytest.FixtureRequest, tmp_path: Path) -> Copying:
-    toy = TOY if "dtype" not in request.param else Spiky(list(range(30)), list(range(30)), dict.fromkeys(range(30), 3), 300)
+    toy = (
+        TOY
+        if "dtype" not in request.param
+        else Spiky(list(range(30)), list(range(30)), dict.fromkeys(range(30), 3), 300)
+    )
     facts = write(tmp_path / "whole", toy, **request.param)
     assert bool(facts["outlier_tokens"]) == ("dtype" in request.param)
     return Copying(tmp_path / "whole", tmp_path / "here")

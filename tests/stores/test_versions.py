@@ -1,4 +1,4 @@
-"""Stores of every version of the format, kept in `versions/N`: each opens, is sound, holds its values and can be renewed.
+"""Stores of every version of the format, in `versions/N`: each opens, is sound, holds its values and can be renewed.
 
     python -m tests.stores.test_versions tests/stores/versions/2     # once, when FORMAT_VERSION becomes 2
 

@@ -56,9 +56,10 @@ def find_complete(roots: Iterable[Path], fingerprint: str, *, format: str | None
                 facts = read_manifest(path) if (path / CHECKSUMS).is_file() else None
             except StoreError:  # a damaged one is nobody's
                 continue
-            if facts and facts["fingerprint"] == fingerprint and not facts["compression"]:
-                if format in (None, facts["format"]):
-                    yield path
+            if facts is None or facts["fingerprint"] != fingerprint or facts["compression"]:
+                continue
+            if format in (None, facts["format"]):
+                yield path
 
 
 def owner(path: Path) -> str:

@@ -5,8 +5,8 @@
 
 Adding a format: one file with a class that has these methods, one line in FORMATS, one test class that inherits
 `StoreContract` (tests/stores/contract.py). A package of one's own offers its class as an entry point of the group
-`umecache.store_formats`; names of ours win over theirs, and where content is looked at, ours are asked first. Only byte positions and metadata differ between formats; planning, claims,
-receipts, reading and verifying are shared.
+`umecache.store_formats`; names of ours win over theirs, and where content is looked at, ours are asked first. Only byte
+positions and metadata differ between formats; planning, claims, receipts, reading and verifying are shared.
 """
 
 from __future__ import annotations
@@ -168,10 +168,9 @@ def find_format(path: Path) -> Format:
             continue
         if found.detect(path):
             return found
+    why = "Neither a Zarr group nor an HDF5 index is there." if path.exists() else "The path does not exist."
     raise StoreMissing(
         f"No feature store at {path}.",
-        why=" ".join(
-            ["Neither a Zarr group nor an HDF5 index is there." if path.exists() else "The path does not exist.", *broken]
-        ),
+        why=" ".join([why, *broken]),
         next="umecache store ls shows the stores that exist.",
     )

@@ -437,6 +437,9 @@ def _refuse_unfinished(root: Path) -> None:
             why="The path does not exist.",
             next="umecache store ls shows those that exist.",
         )
+    # Looked at first: what is begun keeps its work folder until it is sealed, so neither there below means damage,
+    # however long this process was kept from running between two looks.
+    begun = (root / MANIFEST).is_file() or (root / "receipts").is_dir()
     found = progress(root)
     if found is not None:
         done, planned = found
@@ -447,7 +450,7 @@ def _refuse_unfinished(root: Path) -> None:
         )
     if is_sealed(root) and (root / MANIFEST).is_file():  # the work folder went while we were looking: it is whole now
         return
-    if (root / MANIFEST).is_file() or (root / "receipts").is_dir():
+    if begun:
         raise StoreDamaged(
             f"{root} is not sealed: its CHECKSUMS or its manifest is missing.", next=f"umecache store verify {root}"
         )

@@ -59,7 +59,7 @@ class Rows:
         self._path, self._shard_rows, self._shards, self._load = path, shard_rows, shards, load
         self._empty = empty
         self._views: dict[int, Shard] = {}
-        self._maps: dict[int, tuple[mmap.mmap, int]] = {}  # of plain shards: the file's map, the byte of their first row
+        self._maps: dict[int, tuple[mmap.mmap, int]] = {}  # of plain shards: map of the file, byte of the first row
         self._row_bytes = empty.dtype.itemsize * math.prod(empty.shape[1:])
         self._cold = True  # until a record shows otherwise
         self._supply: Supply | None = None

@@ -1,6 +1,6 @@
 """Shards that come when they are first needed: what the reader of a store asks of whoever brings its files.
 
-    store = Store(folder, supply=supply)     # the lists lie in `folder`; shards arrive there one by one, and may go again
+    store = Store(folder, supply=supply)     # the lists lie in `folder`; shards arrive there one by one, may go again
 
 A store on this machine has no supply. One that is read from afar has (`umecache.sharing.reading`), which keeps only so
 many shards: a shard that was let go is asked for again.
