@@ -2,7 +2,7 @@
 
     python benchmarks/fuse.py epoch --text bert --image vit --image-size 384 --json epoch.json
     python benchmarks/fuse.py heads --methods concat,product,attention,evc,ume --seeds 3 --json heads.json
-    python benchmarks/fuse.py heads --residency store        # with a store larger than memory, or the cache dropped
+    python benchmarks/fuse.py heads --residency store --cold # as with a store larger than memory
     python benchmarks/fuse.py epoch --tiny                   # the built-in sample's encoders, as the tests run it
 
 `epoch`: one epoch of one head per method, its features from the store, against the same epoch in which every batch's
@@ -11,7 +11,7 @@ printed: they must agree, or the ratio means nothing. Encoders have random weigh
 
 `heads`: all methods and seeds in one pass against each of them alone, readers made anew for every run; `time` is the
 pass over the sum of the single runs, `bytes` the same for what was read, `waited` the share of the pass spent waiting
-for data.
+for data. `--cold`: the stores' pages leave the page cache before every run, so that each reads from the disk.
 
 Cost: `epoch` as above encodes --questions questions and their images twice, 0.5 s each on one core.
 """
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from read import drop_cache
 
 from umecache.data.sample import write_sample
 from umecache.encoders.base import EncoderOptions
@@ -162,34 +163,46 @@ def epoch(config: CompareConfig, device: torch.device) -> dict[str, Any]:
     return figures
 
 
-def heads(config: CompareConfig, device: torch.device, seeds: int) -> dict[str, Any]:
+def heads(config: CompareConfig, device: torch.device, seeds: int, *, cold: bool) -> dict[str, Any]:
     """One pass against single runs."""
     specs = [HeadSpec(method=m, seed=seed, lr=1e-3) for m in config.methods for seed in range(seeds)]
-    together = material_of(config, device)
-    all_heads, seconds = from_store(together, specs)
-    single_seconds, single_bytes, same = 0.0, 0, True
-    for spec, among in zip(specs, all_heads, strict=True):
-        alone = material_of(config, device)
-        (one,), took = from_store(alone, [spec])
-        single_seconds += took
-        single_bytes += alone.train_reader.bytes_read
-        same &= one.history[-1].loss == among.history[-1].loss
-    reader = together.train_reader
+    together = one_pass(config, specs, device, cold=cold)
+    alone = [one_pass(config, [spec], device, cold=cold) for spec in specs]
+    single_seconds = sum(run["seconds"] for run in alone)
     figures = {
         "heads": len(specs),
-        "pass_seconds": seconds,
+        "pass_seconds": together["seconds"],
         "single_seconds": single_seconds,
-        "time": seconds / single_seconds,
-        "bytes": reader.bytes_read / single_bytes,
-        "waited": reader.waited / reader.looped,
-        "residency": reader.residency,
-        "same_losses": same,
+        "time": together["seconds"] / single_seconds,
+        "bytes": together["bytes"] / sum(run["bytes"] for run in alone),
+        "waited": together["waited"],
+        "waited_alone": sum(run["waited"] * run["seconds"] for run in alone) / single_seconds,
+        "residency": together["residency"],
+        "same_losses": together["losses"] == [loss for run in alone for loss in run["losses"]],
     }
     print(
-        f"{len(specs)} heads: one pass {seconds:.2f} s, alone {single_seconds:.2f} s, time {figures['time']:.3f}, "
-        f"bytes {figures['bytes']:.4f}, waited {figures['waited']:.1%}, features {reader.residency}, same losses {same}"
+        f"{len(specs)} heads: one pass {figures['pass_seconds']:.2f} s, alone {single_seconds:.2f} s, "
+        f"time {figures['time']:.3f}, bytes {figures['bytes']:.4f}, waited {figures['waited']:.1%} "
+        f"(alone {figures['waited_alone']:.1%}), features {figures['residency']}, same losses {figures['same_losses']}"
     )
     return figures
+
+
+def one_pass(config: CompareConfig, specs: list[HeadSpec], device: torch.device, *, cold: bool) -> dict[str, Any]:
+    """Train with readers of its own, which go with it: a page that is still mapped can't be dropped."""
+    if cold:
+        for store in (*config.text, *config.image):
+            drop_cache(Path(store))
+    material = material_of(config, device)
+    trained, seconds = from_store(material, specs)
+    reader = material.train_reader
+    return {
+        "seconds": seconds,
+        "bytes": reader.bytes_read,
+        "waited": reader.waited / reader.looped,
+        "residency": reader.residency,
+        "losses": [head.history[-1].loss for head in trained],
+    }
 
 
 def main() -> None:
@@ -206,13 +219,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=3129)
     parser.add_argument("--residency", default="auto")
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    parser.add_argument("--cold", action="store_true", help="heads: drop the page cache before every run")
     parser.add_argument("--tiny", action="store_true", help="the built-in sample's encoders")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = torch.device(args.device if args.device == "cpu" else f"cuda:{args.device}")
     with tempfile.TemporaryDirectory() as name:
         config = prepare(Path(name), args)
-        figures = epoch(config, device) if args.what == "epoch" else heads(config, device, args.seeds)
+        figures = epoch(config, device) if args.what == "epoch" else heads(config, device, args.seeds, cold=args.cold)
     if args.json is not None:
         facts = {
             "machine": platform.machine(),

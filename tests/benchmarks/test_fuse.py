@@ -30,7 +30,7 @@ def test_an_epoch_from_the_store_is_the_epoch_with_the_encoders_in_the_loop(tmp_
 
 
 def test_one_pass_reads_what_one_run_reads(tmp_path: Path) -> None:
-    found = figures_of("heads", tmp_path / "heads.json", "--seeds", "2", "--residency", "store")
+    found = figures_of("heads", tmp_path / "heads.json", "--seeds", "2", "--residency", "store", "--cold")
     assert found["heads"] == 4 and found["same_losses"]
     assert found["bytes"] == pytest.approx(1 / 4)
     assert 0 <= found["waited"] <= 1 and found["time"] > 0
