@@ -125,7 +125,7 @@ def try_out(python: Path, scratch: Path, version: str) -> None:
         raise SystemExit(f"`umecache --version` says {said!r}, pyproject.toml {version}")
     small = ["--images", "100", "--epochs", "1", "--seeds", "1", "--out", "demo", "--json"]
     told = json.loads(run([command, "demo", *small], cwd=work))
-    if not told["rows"] or not (work / told["report"]).is_file() or not Path(told["page"]).is_file():
+    if not told["rows"] or not (work / told["report"]).is_file() or not (work / told["page"]).is_file():
         raise SystemExit("The demo wrote no report.")
     print(f"The demo ran from {found['file']}: {len(told['rows'])} methods, {told['seconds']['all']:.0f} s")
     print(f"Pair kernel: {found['kernel']}")

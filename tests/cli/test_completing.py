@@ -130,16 +130,10 @@ def test_what_is_installed(offered: Offered, shell: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("shell", [bash, zsh, fish])
-def test_nothing_heavy_is_loaded_and_the_answer_comes_at_once(shell: Shell, tiny: list[str]) -> None:
+def test_nothing_heavy_is_loaded(shell: Shell, tiny: list[str]) -> None:
     code = "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
     code += "from umecache.cli.app import main; main()"
     environment = {**os.environ, **shell(" ".join(["umecache fuse", *tiny, "--text "]))}
-    took = []
-    for _ in range(3):
-        before = os.times()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-        after = os.times()
-        took.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert "bert" in done.stdout
     assert not {name.partition(".")[0] for name in done.stderr.split()} & HEAVY
-    assert min(took) < 0.5  # of the processor: on a machine with other work any clock would do
