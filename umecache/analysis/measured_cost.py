@@ -41,7 +41,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from umecache.data.files import write_text
 from umecache.errors import DataError
 from umecache.fusion.pairs import implementation, pair_pool
-from umecache.training.batches import free_memory
+from umecache.training.memory import free_memory
 
 FILE = "measured-cost.json"
 NAMES = {

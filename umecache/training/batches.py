@@ -25,6 +25,7 @@ from umecache.fusion.base import SharedFeatures
 from umecache.sharing.reading import RemoteStore
 from umecache.stores import Store
 from umecache.training.config import Residency
+from umecache.training.memory import free_memory
 from umecache.training.sources import FromStore, InMemory, Source, bytes_needed
 from umecache.training.targets import Index
 
@@ -137,15 +138,3 @@ def batches(reader: FeatureReader, index: Index, *, batch_size: int) -> Generato
         stop.set()
         thread.join()
         reader.looped += time.perf_counter() - started
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be used on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo") as facts:  # noqa: PTH123 - a kernel file, not a path of ours
-            available = next(line for line in facts if line.startswith("MemAvailable:"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return 4 << 30  # no such file on this system: assume a small machine
