@@ -3,6 +3,7 @@
     python benchmarks/fuse.py epoch --text bert --image vit --image-size 384 --json epoch.json
     python benchmarks/fuse.py heads --methods concat,product,attention,evc,ume --seeds 3 --json heads.json
     python benchmarks/fuse.py heads --residency store --cold # as with a store larger than memory
+    python benchmarks/fuse.py core --methods evc,ume --image-size 384 --clock cpu --json core.json
     python benchmarks/fuse.py epoch --tiny                   # the built-in sample's encoders, as the tests run it
 
 `epoch`: one epoch of one head per method, its features from the store, against the same epoch in which every batch's
@@ -12,6 +13,10 @@ printed: they must agree, or the ratio means nothing. Encoders have random weigh
 `heads`: all methods and seeds in one pass against each of them alone, readers made anew for every run; `time` is the
 pass over the sum of the single runs, `bytes` the same for what was read, `waited` the share of the pass spent waiting
 for data. `--cold`: the stores' pages leave the page cache before every run, so that each reads from the disk.
+
+`core`: an epoch of a pair method over the time that its own attention and pair stage take in it, forward and backward:
+what else there is (reading, decoding, norms, projections, classifier, optimizer) is what the ratio has above 1. Each
+batch's attention and pairs are run once more beside its step, on the same tokens.
 
 Cost: `epoch` as above encodes --questions questions and their images twice, 0.5 s each on one core.
 """
@@ -24,7 +29,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,11 @@ from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.extraction.extract import extract
 from umecache.extraction.reload import declaration, encode_items, reload_encoder
 from umecache.fusion.base import SharedFeatures
+from umecache.fusion.evc import EVC
+from umecache.fusion.layers import join
+from umecache.fusion.pairs import pair_pool
+from umecache.fusion.ume import UME
+from umecache.training.batches import batches
 from umecache.training.config import CompareConfig
 from umecache.training.head import Head, HeadSpec
 from umecache.training.job import Material
@@ -205,9 +215,44 @@ def one_pass(config: CompareConfig, specs: list[HeadSpec], device: torch.device,
     }
 
 
+def core(config: CompareConfig, device: torch.device, clock: Callable[[], float]) -> dict[str, Any]:
+    """Per method: an epoch's seconds, those of its attention and pairs alone, their ratio."""
+    figures = {}
+    for method in config.methods:
+        material = material_of(config, device)
+        index = material.questions.trained_on
+        (head,) = material.heads([HeadSpec(method=method, seed=0, lr=1e-3)], index)
+        fusion = head.model.fusion
+        if not isinstance(fusion, EVC):
+            raise SystemExit(f"{method} has no attention and pair stage of this kind; --methods evc,ume")
+        alone = aside = 0.0  # of attention and pairs; and of all that is not part of an epoch, these included
+        started = clock()
+        order = epoch_order(index, order_seed=config.order_seed, epoch=0)
+        for batch in batches(material.train_reader, order, batch_size=config.batch_size):
+            head.step(batch.features, material.questions.targets.hard(batch.index).to(device))
+            begun = clock()
+            with torch.no_grad():
+                x_BND, mask_BN, _ = join(fusion.project(batch.features))
+            x_BND.requires_grad_()
+            ready = clock()
+            abc = fusion.combine(fusion.attend(x_BND, mask_BN))
+            weigh = {"w_D": fusion.weigh.weight[0], "bias": fusion.weigh.bias} if isinstance(fusion, UME) else {}
+            pair_pool(*abc, mask_BN, pairs=fusion.pairs, **weigh).sum().backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            alone += clock() - ready
+            head.model.zero_grad()
+            aside += clock() - begun
+        head.end_epoch()
+        whole = clock() - started - aside
+        figures[method] = {"epoch_seconds": whole, "core_seconds": alone, "ratio": whole / alone}
+        print(f"{method:<12} epoch {whole:>9.3f} s   attention and pairs {alone:>9.3f} s   {whole / alone:.3f} x")
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("epoch", "heads"))
+    parser.add_argument("what", choices=("epoch", "heads", "core"))
     parser.add_argument("--text", default="bert")
     parser.add_argument("--image", default="vit")
     parser.add_argument("--image-size", type=int)
@@ -220,13 +265,19 @@ def main() -> None:
     parser.add_argument("--residency", default="auto")
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--cold", action="store_true", help="heads: drop the page cache before every run")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="core: cpu, where others work too")
     parser.add_argument("--tiny", action="store_true", help="the built-in sample's encoders")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = torch.device(args.device if args.device == "cpu" else f"cuda:{args.device}")
     with tempfile.TemporaryDirectory() as name:
         config = prepare(Path(name), args)
-        figures = epoch(config, device) if args.what == "epoch" else heads(config, device, args.seeds, cold=args.cold)
+        if args.what == "epoch":
+            figures = epoch(config, device)
+        elif args.what == "heads":
+            figures = heads(config, device, args.seeds, cold=args.cold)
+        else:
+            figures = core(config, device, time.process_time if args.clock == "cpu" else time.perf_counter)
     if args.json is not None:
         facts = {
             "machine": platform.machine(),

@@ -34,3 +34,9 @@ def test_one_pass_reads_what_one_run_reads(tmp_path: Path) -> None:
     assert found["heads"] == 4 and found["same_losses"]
     assert found["bytes"] == pytest.approx(1 / 4)
     assert 0 <= found["waited"] <= 1 and found["time"] > 0
+
+
+def test_an_epoch_is_more_than_its_attention_and_pairs(tmp_path: Path) -> None:
+    found = figures_of("core", tmp_path / "core.json", "--methods", "evc,ume", "--clock", "cpu")
+    assert set(found) == {"evc", "ume"}
+    assert all(method["epoch_seconds"] > method["core_seconds"] > 0 for method in found.values())
