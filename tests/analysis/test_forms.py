@@ -1,0 +1,48 @@
+"""The report's other forms open where they are taken to: LaTeX compiles, tables read as tables."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from umecache.analysis.page import write_all
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, make_comparison: Any) -> Path:
+    """A report whose methods bear names that LaTeX could trip over."""
+    methods = ("text-only", "./mine_2.py:My#Own%", "ume~ä^{x}$", "concat & co\\")
+    made: Path
+    made, _ = make_comparison(tmp_path_factory.mktemp("forms"), methods=methods)
+    write_all(made, rounds=100)
+    return made
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "figures", tmp_path / "figures")
+    shutil.copy(folder / "report.tex", tmp_path)
+    command = ["pdflatex", "-no-shell-escape", "-halt-on-error", "-interaction=nonstopmode", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    said = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, said[-2000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 10_000
+    assert "Missing character" not in said
+
+
+def test_tables_are_rectangles_of_plain_numbers(folder: Path) -> None:
+    files = sorted((folder / "tables").glob("*.csv"))
+    assert {"accuracy", "differences", "cost", "agreement"} <= {file.stem for file in files}
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as lines:
+            head, *rows = list(csv.reader(lines, strict=True))
+        assert rows and len(set(head)) == len(head), file.name
+        assert {len(row) for row in rows} == {len(head)}, file.name
+    with (folder / "tables" / "accuracy.csv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            assert 0 <= float(row["mean"]) <= 100
