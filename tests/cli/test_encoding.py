@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from umecache.cli.encoding import batch_size_of, config_of
@@ -31,6 +33,19 @@ def test_one_model_twice_with_other_weights() -> None:
     one, two = config_of(["vit", "vit"], weights=["a", "b"], layers="all").models
     assert (one.options.weights, two.options.weights) == ("a", "b")
     assert (one.wanted, one.options.layers) == (("all",), "last")
+
+
+def test_the_encoders_of_a_recipe(tmp_path: Path) -> None:
+    config = config_of(None, recipe="thesis-b")
+    assert [model.name for model in config.models] == ["bert", "roberta", "deberta-v3", "vit", "beit"]
+    assert {model.options.image_size for model in config.models} == {384}
+    (only,) = config_of(["vit"], recipe="thesis-b", image_size=224).models
+    assert (only.name, only.options.image_size) == ("vit", 224)
+    (tmp_path / "mine.toml").write_text("[settings]\nepochs = 3\n")
+    with pytest.raises(UsageError, match="names no encoders"):
+        config_of(None, recipe=str(tmp_path / "mine.toml"))
+    with pytest.raises(UsageError, match="No encoder is named"):
+        config_of(None)
 
 
 @pytest.mark.parametrize(

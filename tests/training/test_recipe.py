@@ -21,7 +21,9 @@ def test_thesis_a_has_the_source_s_values() -> None:
     assert (config.text, config.image) == (("lstm",), ("vgg16",))
     assert (config.lr, config.batch_size, config.epochs, config.classes) == (2e-5, 32, 10, 1000)
     assert (config.optimizer, config.loss, config.schedule, config.recipe) == ("adam", "ce", "constant", "thesis-a")
-    assert "--image-size 384" in load_recipe("thesis-a").extract
+    recipe = load_recipe("thesis-a")
+    assert (recipe.models, recipe.image_size) == (("lstm", "vgg16"), 384)
+    assert recipe.extract == "umecache extract --recipe thesis-a"
 
 
 def test_thesis_b_is_a_grid_of_encoders() -> None:

@@ -16,11 +16,19 @@ from umecache.errors import UsageError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig
+    from umecache.training.recipe import Recipe as StageTwo
 
 Model = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--model", "-m", help="Encoder to run; repeatable. `umecache models`.", autocompletion=completing.model
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="All encoders of a recipe: thesis-a, thesis-b, or a TOML file; flags win over it.",
+        autocompletion=completing.recipe,
     ),
 ]
 Data = Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)]
@@ -47,8 +55,9 @@ Limit = Annotated[int | None, typer.Option(help="First N questions of each split
 
 
 def config_of(
-    models: list[str],
+    models: list[str] | None,
     *,
+    recipe: str | None = None,
     weights: list[str] | None = None,
     model_arg: list[str] | None = None,
     split: str | None = None,
@@ -64,6 +73,13 @@ def config_of(
     """
     from umecache.api.settings import extract_config
 
+    models = list(models or ())
+    if recipe:
+        found = _stage_one(recipe)
+        models = models or list(found.models)
+        said["image_size"] = said.get("image_size") or found.image_size
+    if not models:
+        raise UsageError("No encoder is named.", next="--model NAME (`umecache models` lists them), or --recipe NAME")
     return extract_config(
         models,
         weights=per_model(weights, models, flag="--weights"),
@@ -74,6 +90,15 @@ def config_of(
         batch_size=batch_size_of(batch_size),
         **said,
     )
+
+
+def _stage_one(ref: str) -> StageTwo:
+    from umecache.training.recipe import load_recipe
+
+    found = load_recipe(ref)
+    if not found.models:
+        raise UsageError(f"The recipe {ref!r} names no encoders.", next="--model NAME; `umecache models` lists them")
+    return found
 
 
 def batch_size_of(text: str) -> int | None:

@@ -22,7 +22,8 @@ SHOWN = 5  # ids named per reason
 
 
 def extract(
-    model: options.Model,
+    model: options.Model = None,
+    recipe: options.Recipe = None,
     data: options.Data = None,
     split: options.Split = None,
     store: options.Store = None,
@@ -64,6 +65,7 @@ def extract(
     Example:
 
         umecache extract --model minilm --model mobilenetv2 --data vqa-v2
+        umecache extract --recipe thesis-b
 
     Each image is encoded once, however many questions ask about it. Kill it at any time and run the same command
     again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and
@@ -71,6 +73,7 @@ def extract(
     """
     config = options.config_of(
         model,
+        recipe=recipe,
         data=data,
         split=split,
         store=store,

@@ -35,7 +35,7 @@ TRAINING: Mapping[str, str] = {
 }
 ENCODING: Mapping[str, str] = {
     "Inputs": "data split limit",
-    "Encoders": "model weights layers model_arg",
+    "Encoders": "model recipe weights layers model_arg",
     "Preprocessing": "image_size mean std crop max_length",
     "Stores": "store store_format dtype shard_records retry_failed strict ignore_space",
     "Machine": "devices batch_size workers precision compile_ channels_last",

@@ -11,7 +11,8 @@ from umecache.cli.output import console, emit, reporter
 
 
 def plan(
-    model: options.Model,
+    model: options.Model = None,
+    recipe: options.Recipe = None,
     data: options.Data = None,
     split: options.Split = None,
     store: options.Store = None,
@@ -44,6 +45,7 @@ def plan(
 
     config = options.config_of(
         model,
+        recipe=recipe,
         data=data,
         split=split,
         store=store,

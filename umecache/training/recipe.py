@@ -1,5 +1,6 @@
 """Recipes: settings under a name, with the figures of their source.
 
+    umecache extract --recipe thesis-a           # the encoders that its settings name
     umecache compare --recipe thesis-a
     umecache fuse --recipe ./mine.toml --method ume
 
@@ -38,13 +39,29 @@ class Figure:
 class Recipe:
     """A recipe file."""
 
+    ref: str  # as it was asked for: a name, or a file
     name: str
     title: str
     source: str
     differs: tuple[str, ...]  # what is not as in the source, one sentence each
-    extract: str  # the command that makes its stores
     settings: Mapping[str, Any]
     figures: tuple[Figure, ...]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The encoders of its stores."""
+        return (*self.settings.get("text", ()), *self.settings.get("image", ()))
+
+    @property
+    def image_size(self) -> int | None:
+        """Pixels that its image stores must have been made with."""
+        size = self.settings.get("facts", {}).get("image", {}).get("image_size")
+        return None if size is None else int(size)
+
+    @property
+    def extract(self) -> str:
+        """The command that makes its stores; empty where it names none."""
+        return f"umecache extract --recipe {self.ref}" if self.models else ""
 
     def figure(self, method: str, text: str | None, image: str | None) -> Figure | None:
         """The source's figure for a row of ours."""
@@ -73,7 +90,7 @@ def load_recipe(ref: str) -> Recipe:
     else:
         raise UnknownName("recipe", ref, shipped(), listing="umecache compare --help")
     try:
-        return _read(path.stem if path.suffix else ref, tomllib.loads(text))
+        return _read(ref, path.stem if path.suffix else ref, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{ref} is not a recipe.", why=f"{type(error).__name__}: {error}.") from error
 
@@ -110,7 +127,7 @@ def _merged(kind: type[TrainConfig], settings: Mapping[str, Any], said: Mapping[
     return merged | {name: value for name, value in said.items() if value is not None}
 
 
-def _read(name: str, document: Mapping[str, Any]) -> Recipe:
+def _read(ref: str, name: str, document: Mapping[str, Any]) -> Recipe:
     settings = dict(document.get("settings", {}))
     known = {each.name for each in fields(CompareConfig)} - {"recipe", "out", "overwrite"}
     if unknown := sorted(set(settings) - known):
@@ -132,11 +149,11 @@ def _read(name: str, document: Mapping[str, Any]) -> Recipe:
         for each in document.get("figures", ())
     )
     return Recipe(
+        ref=ref,
         name=name,
         title=str(document.get("title", name)),
         source=str(document.get("source", "")),
         differs=tuple(document.get("differs", ())),
-        extract=str(document.get("extract", "")),
         settings=settings,
         figures=figures,
     )
