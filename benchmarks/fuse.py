@@ -4,6 +4,7 @@
     python benchmarks/fuse.py heads --methods concat,product,attention,evc,ume --seeds 3 --json heads.json
     python benchmarks/fuse.py heads --residency store --cold # as with a store larger than memory
     python benchmarks/fuse.py core --methods evc,ume --image-size 384 --clock cpu --json core.json
+    python benchmarks/fuse.py epoch --data daquar --text STORE --image STORE --questions 640     # of one's own
     python benchmarks/fuse.py epoch --tiny                   # the built-in sample's encoders, as the tests run it
 
 `epoch`: one epoch of one head per method, its features from the store, against the same epoch in which every batch's
@@ -60,7 +61,9 @@ METHODS = "concat,product,attention,evc,ume"
 
 
 def prepare(folder: Path, args: argparse.Namespace) -> CompareConfig:
-    """Data and stores."""
+    """Data and stores: those that were named, or drawn pictures and encoders with random weights."""
+    if args.data:
+        return settings(args, args.data, args.text, args.image)
     data = write_sample(folder / "data", images=max(100, args.questions // 4))
     stores = {}
     for kind in ("text", "image"):
@@ -77,10 +80,15 @@ def prepare(folder: Path, args: argparse.Namespace) -> CompareConfig:
                 device=args.device,
             )
         )
+    return settings(args, str(data), str(stores["text"]), str(stores["image"]))
+
+
+def settings(args: argparse.Namespace, data: str, text: str, image: str) -> CompareConfig:
+    """What all runs share."""
     return CompareConfig(
-        data=str(data),
-        text=(str(stores["text"]),),
-        image=(str(stores["image"]),),
+        data=data,
+        text=(text,),
+        image=(image,),
         methods=tuple(args.methods.split(",")),
         limit=args.questions,
         epochs=1,
@@ -253,8 +261,9 @@ def core(config: CompareConfig, device: torch.device, clock: Callable[[], float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("epoch", "heads", "core"))
-    parser.add_argument("--text", default="bert")
-    parser.add_argument("--image", default="vit")
+    parser.add_argument("--data", help="a data set that has stores; default: drawn pictures")
+    parser.add_argument("--text", default="bert", help="encoder; with --data the folder of its store")
+    parser.add_argument("--image", default="vit", help="likewise")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--seeds", type=int, default=3)
