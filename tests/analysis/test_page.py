@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -84,6 +86,53 @@ def test_every_form_has_every_mean(written: tuple[Path, dict[str, Any]]) -> None
     for name in ("accuracy", "differences", "cost", "growth", "curves"):
         for kind in ("svg", "pdf", "png"):
             assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 1000
+
+
+def test_latex_has_every_figure_once(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = written
+    named = re.findall(r"includegraphics.*{figures/(.*)}", (folder / "report.tex").read_text())
+    files = {file.name for file in (folder / "figures").glob("*.pdf")} | {"examples.png"}
+    assert sorted(named) == sorted(files) and {"growth.pdf", "curves.pdf"} <= files
+    assert (folder / "figures" / "examples.png").is_file()
+
+
+def test_files_appear_whole(another: tuple[Path, Split], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is opened for writing under the name that a reader looks for."""
+    opened: list[str] = []
+    plain = io.open
+
+    def watch(file: Any, mode: str = "r", *args: Any, **named: Any) -> Any:
+        if set(mode) & set("wax+"):
+            opened.append(Path(file).name)
+        return plain(file, mode, *args, **named)
+
+    monkeypatch.setattr(io, "open", watch)
+    monkeypatch.setattr(builtins, "open", watch)
+    folder, _ = another
+    write_all(folder, rounds=100)
+    assert len(opened) > 20 and all(name.startswith(".") for name in opened)
+    assert not [file for file in folder.rglob(".*") if file.is_file()]
+
+
+def test_the_page_shows_the_frequent_types_and_the_csv_has_all(another: tuple[Path, Split]) -> None:
+    folder, split = another
+    file = split.folder / "annotations_val.json"
+    annotations = json.loads(file.read_text())
+    for place, each in enumerate(annotations["annotations"]):
+        each["question_type"] = f"kind-{place:03d}"
+    file.write_text(json.dumps(annotations))
+    document = json.loads((folder / "compare.json").read_text())
+    kinds = [each["question_type"] for each in annotations["annotations"]]
+    for row in document["rows"]:
+        row["per_question_type"] = dict.fromkeys(kinds, 50.0)
+    (folder / "compare.json").write_text(json.dumps(document))
+    done = write_all(folder, rounds=100, figure_files=False)
+    assert len(kinds) == 36 and set(done["statistics"]["question_types"]) == set(kinds)
+    assert len((folder / "tables" / "types.csv").read_text().splitlines()) == 37
+    for name in ("report.html", "report.md", "report.tex"):
+        shown = set(re.findall("kind-[0-9]{3}", (folder / name).read_text().split("Hardest")[-1].split("xamples")[0]))
+        assert len(shown & set(kinds)) <= 26, name
+    assert "The 12 rarer ones are in tables/types.csv" in (folder / "report.md").read_text()
 
 
 def test_json_carries_what_the_page_shows(written: tuple[Path, dict[str, Any]]) -> None:

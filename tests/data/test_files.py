@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from umecache.data.files import write_text
+from umecache.data.files import clear_temporary, write_bytes, write_text
 from umecache.errors import JobFailed
 
 
@@ -39,3 +39,13 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
             write_text(path, "x")
         assert caught.value.exit_status == 1
     assert names(tmp_path) == ["file", "folder"]
+
+
+def test_what_a_killed_writer_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.bin", b"\x00")
+    (tmp_path / f".a.bin.{'0f' * 16}").write_bytes(b"half")
+    (tmp_path / ".gitignore").touch()
+    (tmp_path / ".a.bin.old").touch()
+    clear_temporary(tmp_path)
+    assert names(tmp_path) == [".a.bin.old", ".gitignore", "a.bin"]
+    clear_temporary(tmp_path / "absent")

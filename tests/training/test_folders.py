@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from umecache.errors import JobFailed, Stopped, UsageError
-from umecache.training.folders import new_folder
+from umecache.errors import DataError, JobFailed, Stopped, UsageError
+from umecache.training.folders import finished, new_folder
 
 JOB: dict[str, Any] = {"asked": {"lr": 0.001, "seeds": (0, 1)}}
 
@@ -25,7 +28,7 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     path = make(None, tmp_path / "runs" / "ume-1")
     assert path == tmp_path / "runs" / "ume-1"
     assert [p.name for p in path.parent.iterdir()] == ["ume-1"]
-    assert [p.name for p in path.iterdir()] == ["run.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["job.json", "run.json"]
 
 
 def test_a_taken_name_gets_a_counter(tmp_path: Path) -> None:
@@ -116,13 +119,89 @@ def test_a_stopped_run_is_gone_on_with(tmp_path: Path, error: BaseException) -> 
         assert (folder.checkpoints / "heads.safetensors").read_text() == "state"
         assert list(folder.building.iterdir()) == []
         (folder.building / "run.json").touch()
-    assert [p.name for p in tmp_path.iterdir()] == ["run"] and [p.name for p in out.iterdir()] == ["run.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert sorted(p.name for p in out.iterdir()) == ["job.json", "run.json"]
 
 
-def test_a_failed_run_keeps_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match="no longer finite"):
-        stop(tmp_path / "run", JobFailed("The loss is no longer finite."))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("A store is gone.", why="It was there.", next="umecache extract"), DataError),
+        (OSError(errno.ENOSPC, "No space left on device"), JobFailed),
+        (ZeroDivisionError("a bug"), ZeroDivisionError),
+    ],
+)
+def test_a_failed_run_keeps_its_checkpoint_and_says_how_to_go_on(
+    tmp_path: Path, error: Exception, kind: type[Exception]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(kind) as failed:
+        stop(out, error)
+    said = " ".join([str(failed.value), *getattr(failed.value, "__notes__", ())])
+    assert f"the same command with --out {out} goes on" in said
+    with new_folder(str(out), tmp_path, overwrite=False, job=JOB) as folder:
+        assert folder.checkpoints is not None
+        assert (folder.checkpoints / "heads.safetensors").read_text() == "state"
+        (folder.building / "run.json").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that the process would still do is done."""
+
+
+@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_run_that_is_killed_while_it_is_put_in_place_is_there_at_the_next_look(
+    tmp_path: Path, step: int, replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    if replaced:
+        with new_folder(str(out), tmp_path, overwrite=False, job={"lr": 1}) as folder:
+            (folder.building / "run.json").write_text("old")
+    done = 0
+
+    def dying(plain: Any) -> Any:
+        def act(*args: Any, **named: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done > step:
+                raise Killed
+            return plain(*args, **named)
+
+        return act
+
+    with (
+        monkeypatch.context() as patched,
+        contextlib.suppress(Killed),
+        new_folder(str(out), tmp_path, overwrite=True, job=JOB) as folder,
+    ):
+        assert folder.checkpoints is not None
+        (folder.checkpoints / "heads.safetensors").write_text("state")
+        (folder.building / "run.json").write_text("new")
+        for module, name in ((Path, "rename"), (shutil, "rmtree")):
+            patched.setattr(module, name, dying(getattr(module, name)))
+    made = finished(out, JOB)
+    assert made == (step > 0)  # with its first step, the move of job.json, it is finished
+    if made:
+        assert (out / "run.json").read_text() == "new"
+        assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    elif replaced:
+        assert (out / "run.json").read_text() == "old"
+        assert finished(out, {"lr": 1})
+    with new_folder(str(out), tmp_path, overwrite=True, job={"lr": 2}) as folder:
+        (folder.building / "run.json").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_files_of_others_that_came_meanwhile_are_not_touched(tmp_path: Path) -> None:
+    out, work = tmp_path / "run", tmp_path / ".run.unfinished"
+    (work / "run").mkdir(parents=True)
+    (work / "run" / "job.json").write_text("{}")
+    out.mkdir()
+    (out / "holiday.jpg").touch()
+    assert not finished(out, {})
+    assert (out / "holiday.jpg").exists() and (work / "run" / "job.json").exists()
 
 
 def test_an_unfinished_run_of_another_job_is_not_touched_unless_asked(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import umecache.training.compare as module
+from umecache.analysis.page import write_all
 from umecache.errors import DataError, UsageError
+from umecache.training import job
 from umecache.training.compare import Comparison, compare
 from umecache.training.config import CompareConfig
 
@@ -62,6 +64,75 @@ def test_only_what_is_new_is_trained(world: Any, tmp_path: Path, trained: list[t
         for method in wider["methods"]:
             inner = Path("runs") / method / "seed-1" / name
             assert (tmp_path / "a" / inner).read_bytes() == (tmp_path / "b" / inner).read_bytes()
+
+
+def test_in_a_grid_only_what_is_new_is_trained(
+    world: Any, kit: Any, tmp_path: Path, trained: list[tuple[str, int]]
+) -> None:
+    """One more method, other seeds, one more pair of stores: each trains its own cells' heads and no other's."""
+    texts = [str(world.text)]
+    for number, name in enumerate(("roberta", "deberta")):
+        made: dict[str, Any] = {"model": name, "recipe": {"weights_sha256": f"{number + 1}" * 64}}
+        for split, records in world.splits.items():
+            digests = kit.text_digests(records)
+            kit.store(tmp_path / name / split, "text", kit.text_items(records), digests=digests, **made)
+        texts.append(str(tmp_path / name))
+    grid: dict[str, Any] = {"text": tuple(texts[:2]), "methods": ("concat", "gmu"), "seeds": (0, 1)}
+    run(world, tmp_path / "a", **grid)
+    assert len(trained) == 8
+    trained.clear()
+    run(world, tmp_path / "a", update=True, **{**grid, "methods": ("concat", "gmu", "product")})
+    assert trained == [("product", 0), ("product", 1)] * 2
+    trained.clear()
+    run(world, tmp_path / "a", update=True, **{**grid, "seeds": (1, 2)})
+    assert trained == [("concat", 2), ("gmu", 2)] * 2
+    trained.clear()
+    wider = {**grid, "text": tuple(texts), "seeds": (1, 2)}
+    updated = run(world, tmp_path / "a", update=True, **wider)
+    assert trained == [("concat", 1), ("concat", 2), ("gmu", 1), ("gmu", 2)]
+    assert numbers(updated) == numbers(run(world, tmp_path / "b", **wider))
+
+
+def test_a_grid_that_lacks_its_report_only_is_not_trained_again(
+    world: Any, tmp_path: Path, trained: list[tuple[str, int]]
+) -> None:
+    first = run(world, tmp_path / "a", methods=("concat",), seeds=(0,))  # the report is the caller's
+    trained.clear()
+    again = run(world, tmp_path / "a", methods=("concat",), seeds=(0,))
+    assert trained == [] and again.path == first.path
+    assert again.document == json.loads(json.dumps(first.document))
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(world, tmp_path / "a", methods=("concat",), seeds=(1,))
+    write_all(first.path, rounds=100, figure_files=False)
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(world, tmp_path / "a", methods=("concat",), seeds=(0,))
+
+
+def test_finished_cells_outlive_an_error_at_the_end(
+    world: Any, kit: Any, tmp_path: Path, trained: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, records in world.splits.items():
+        digests = kit.text_digests(records)
+        kit.store(tmp_path / "roberta" / split, "text", kit.text_items(records), digests=digests, model="roberta")
+    grid: dict[str, Any] = {
+        "text": (str(world.text), str(tmp_path / "roberta")), "methods": ("concat",), "seeds": (0,),
+    }  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_markdown", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as failed:
+            run(world, tmp_path / "a", **grid)
+    assert any(f"--out {tmp_path / 'a'} goes on" in note for note in failed.value.__notes__)
+    taken: list[bool] = []
+    plain = job.train
+
+    def train(*args: Any, keeper: Any, **named: Any) -> None:
+        taken.append(keeper.finished)
+        plain(*args, keeper=keeper, **named)
+
+    monkeypatch.setattr(job, "train", train)
+    done = run(world, tmp_path / "a", **grid)
+    assert taken == [True, True]
+    assert numbers(done) == numbers(run(world, tmp_path / "b", **grid))
 
 
 def test_nothing_new_trains_nothing(world: Any, tmp_path: Path, trained: list[tuple[str, int]]) -> None:

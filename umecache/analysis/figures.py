@@ -25,6 +25,7 @@ from umecache.analysis.plot import CONTROL, DPI, FAINT, FUSION, INK, WIDTH
 from umecache.analysis.sections import counted, labels
 from umecache.analysis.table import is_control
 from umecache.analysis.tables import escape
+from umecache.data.files import write_bytes
 
 GRID, PAPER, ALERT = "#E6E6E6", "#FFFFFF", "#D55E00"
 _PAGE = {INK: "ink", FAINT: "soft", GRID: "line", PAPER: "paper", FUSION: "blue", CONTROL: "grey", ALERT: "alert"}
@@ -200,7 +201,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write NAME.svg, NAME.pdf and NAME.png; equal figures give equal files."""
     for kind, facts in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", {"Software": "umecache"})):
         with matplotlib.rc_context({"svg.hashsalt": "umecache", "svg.fonttype": "path"}):
-            figure.savefig(folder / f"{name}.{kind}", metadata=facts, facecolor=PAPER)
+            out = io.BytesIO()
+            figure.savefig(out, format=kind, metadata=facts, facecolor=PAPER)
+        write_bytes(folder / f"{name}.{kind}", out.getvalue())
 
 
 def inline_svg(figure: Figure, title: str) -> str:

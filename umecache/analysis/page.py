@@ -46,7 +46,7 @@ from umecache.analysis.sections import labels, sections
 from umecache.analysis.statistics import ROUNDS
 from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape, prose
 from umecache.data.dataset import Split, open_dataset
-from umecache.data.files import write_text
+from umecache.data.files import clear_temporary, write_text
 from umecache.training.table import remarks
 
 _PANELS = 8  # example pictures
@@ -104,6 +104,8 @@ def write_all(
     document["examples"] = [_told(example) for example in examples]
     figures, tables = _figures(document), _tables(document)
     (folder / "tables").mkdir(exist_ok=True)
+    for place in (folder, folder / "tables", folder / "figures"):
+        clear_temporary(place)
     for table in tables:
         table.write_csv(folder / "tables" / f"{table.key}.csv")
     # Before the files: drawing a figure settles its layout a little more each time.
@@ -111,7 +113,7 @@ def write_all(
     if figure_files:
         _save_all(folder / "figures", figures, examples)
     write_text(folder / "report.md", markdown(document, tables))
-    write_text(folder / "report.tex", latex(document, tables, figures))
+    write_text(folder / "report.tex", latex(document, tables, _named_files(figures, tables, document, examples)))
     write_text(folder / "compare.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     return document
 
@@ -168,8 +170,16 @@ def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
     return "\n".join([*lines, "## Again", "", "```bash", document["command"], "```", ""])
 
 
-def latex(document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Figure]) -> str:
-    """A document that compiles beside its `figures`; each part can be taken into another."""
+def latex(
+    document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Sequence[tuple[str, str]]]
+) -> str:
+    """A document that compiles beside its `figures`; each part can be taken into another.
+
+    Args:
+        document: of the comparison.
+        tables: in order.
+        figures: table -> the figures behind it, each a file and its caption.
+    """
     parts = [
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
@@ -179,17 +189,13 @@ def latex(document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping
         r"\begin{document}",
         "",
     ]
-    captions = _captions(document)
     for table in tables:
         parts += [r"{\small", table.latex(), "}", ""]
-        for name in _beside(table, tables):
-            if name in figures:
-                parts += [
-                    r"\begin{figure}[htbp]", r"\centering",
-                    rf"\includegraphics[width=\linewidth]{{figures/{name}.pdf}}",
-                    rf"\caption{{{latex_escape(_TITLES.get(name, table.title))}. {latex_escape(captions[name])}}}",
-                    r"\end{figure}", "",
-                ]  # fmt: skip
+        for file, caption in figures.get(table.key, ()):
+            parts += [
+                r"\begin{figure}[htbp]", r"\centering", rf"\includegraphics[width=\linewidth]{{figures/{file}}}",
+                rf"\caption{{{latex_escape(caption)}}}", r"\end{figure}", "",
+            ]  # fmt: skip
     return "\n".join([*parts, r"\end{document}", ""])
 
 
@@ -247,6 +253,25 @@ def _beside(table: Table, tables: Sequence[Table]) -> tuple[str, ...]:
     if table.key != "cost":
         return (table.key,)
     return ("cost", "curves") if any(each.key == "growth" for each in tables) else ("cost", "growth", "curves")
+
+
+def _named_files(
+    figures: Mapping[str, Figure], tables: Sequence[Table], document: Mapping[str, Any], examples: Sequence[Example]
+) -> dict[str, list[tuple[str, str]]]:
+    """Table -> its figures' files and captions, all that `figures/` has."""
+    captions = _captions(document)
+    named = {
+        table.key: [
+            (f"{name}.pdf", f"{_TITLES.get(name, table.title)}. {captions[name]}")
+            for name in _beside(table, tables)
+            if name in figures
+        ]
+        for table in tables
+    }
+    if examples:
+        last = "agreement" if "agreement" in named else tables[-1].key
+        named[last].append(("examples.png", "Examples. Wrong answers are struck through."))
+    return named
 
 
 def _drawn(figure: Figure, name: str, caption: str) -> str:

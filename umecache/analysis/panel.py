@@ -9,6 +9,7 @@ A prediction counts as wrong where its official score is below 0.5: fewer than t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from umecache.analysis.lettering import (
 )
 from umecache.analysis.pictures import opened, within
 from umecache.data.dataset import Question, Split
+from umecache.data.files import write_bytes
 from umecache.data.scoring import score_question
 
 RIGHT_SCORE = 0.5
@@ -147,7 +149,9 @@ def example_panel(examples: Sequence[Example], path: Path, *, columns: int = COL
         top -= tall
     if note:
         say(figure, _EDGE, 0.1 + 0.14, note, NOTE)
-    figure.savefig(path, metadata={"Software": "umecache"})
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": "umecache"})
+    write_bytes(path, out.getvalue())
 
 
 def _picture(figure: Figure, path: Path | None, box: tuple[float, float, float, float]) -> None:

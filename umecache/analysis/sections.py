@@ -15,7 +15,7 @@ from umecache.fusion.cost import figures
 from umecache.fusion.costs import COSTS
 from umecache.training.table import answer_types, count
 
-_TYPES_SHOWN = 24  # question types; the rarer ones are in the CSV
+_TYPES_SHOWN = 24  # question types on the page; the CSV has all
 _BYTES = 4  # of a float32
 
 
@@ -191,8 +191,10 @@ def by_type(document: Mapping[str, Any]) -> Table | None:
         *(Column(name, f"{{m{place}:.1f}}", heat=f"m{place}") for place, name in enumerate(shown)),
     )
     rest = len(lines) - _TYPES_SHOWN
-    note = "Percent, most frequent types first." + (f" The {rest} rarer types are in compare.json." if rest > 0 else "")
-    return Table("types", "By question type", columns, lines[:_TYPES_SHOWN], note)
+    note = "Percent, most frequent types first." + (
+        f" The {rest} rarer ones are in tables/types.csv." if rest > 0 else ""
+    )
+    return Table("types", "By question type", columns, lines, note, shown=_TYPES_SHOWN)
 
 
 def same_answers(document: Mapping[str, Any]) -> Table | None:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from umecache.data.files import write_text
 
 Cell = str | float | int | None
 _NARROW = 8  # columns of a heat map whose headings fit side by side
@@ -56,6 +59,7 @@ class Table:
         rows: fields by name; a field may be None, and a cell that needs it is then a dash.
         note: below it.
         faint: rows shown less strongly.
+        shown: so many rows are shown, the first ones; None: all. CSV has them all.
     """
 
     key: str
@@ -64,6 +68,7 @@ class Table:
     rows: Sequence[Mapping[str, Cell]]
     note: str = ""
     faint: frozenset[int] = frozenset()
+    shown: int | None = None
 
     def cells(self, row: Mapping[str, Cell]) -> list[str]:
         """A row in words."""
@@ -73,7 +78,7 @@ class Table:
         """A `<figure>` that scrolls sideways where it is too wide."""
         head = "".join(f'<th class="{_side(column)}" scope="col">{escape(column.name)}</th>' for column in self.columns)
         lines = []
-        for number, row in enumerate(self.rows):
+        for number, row in enumerate(self.rows[: self.shown]):
             cells = ""
             for place, (column, said) in enumerate(zip(self.columns, self.cells(row), strict=True)):
                 if place == 0:
@@ -92,14 +97,14 @@ class Table:
     def markdown(self) -> str:
         """Without a title, and without a line at its end."""
         lines = [[column.name for column in self.columns], ["---" if c.words else "---:" for c in self.columns]]
-        body = [lines[0], *(self.cells(row) for row in self.rows)]
+        body = [lines[0], *(self.cells(row) for row in self.rows[: self.shown])]
         said = ["| " + " | ".join(markdown_escape(cell) for cell in line) + " |" for line in body]
         return "\n".join([said[0], "|" + "|".join(lines[1]) + "|", *said[1:]])
 
     def latex(self) -> str:
         """A `table` environment; needs `booktabs`."""
         sides = "".join("l" if column.words else "r" for column in self.columns)
-        rows = [" & ".join(map(latex_escape, self.cells(row))) + r" \\" for row in self.rows]
+        rows = [" & ".join(map(latex_escape, self.cells(row))) + r" \\" for row in self.rows[: self.shown]]
         heading = " & ".join(latex_escape(column.name) for column in self.columns) + r" \\"
         caption = latex_escape(self.title + "." + (f" {self.note}" if self.note else ""))
         return "\n".join(
@@ -111,12 +116,13 @@ class Table:
         )  # fmt: skip
 
     def write_csv(self, path: Path) -> None:
-        """Every field of every row, as it is; empty where it is None."""
+        """Every field of every row, as it is; empty where it is None. The file appears whole."""
         fields = list(dict.fromkeys(name for row in self.rows for name in row))
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, fields, lineterminator="\n")
-            table.writeheader()
-            table.writerows(self.rows)
+        out = io.StringIO()
+        table = csv.DictWriter(out, fields, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_text(path, out.getvalue())
 
 
 def escape(text: str) -> str:

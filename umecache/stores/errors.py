@@ -26,6 +26,10 @@ class UmecacheError(Exception):
         # Worker processes send errors home by pickle; keyword-only fields need a word of help.
         return _rebuild, (type(self), self.what, self.why, self.next)
 
+    def with_more(self, why: str) -> UmecacheError:
+        """The same error with one more sentence of cause."""
+        return _rebuild(type(self), self.what, f"{self.why} {why}".strip(), self.next)
+
     def as_json(self) -> dict[str, str]:
         """The body of the `error` document that `--json` prints."""
         return {"what": self.what, "why": self.why, "next": self.next}

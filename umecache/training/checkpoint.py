@@ -35,7 +35,7 @@ from umecache.training.locks import held, lock
 from umecache.training.targets import Index
 
 COST = 20  # a checkpoint is not due before training has taken so many times as long as writing the last one
-WORTH = 10.0  # seconds that a pass must have taken for its end to be kept: a grid of short ones is not begun anew
+WORTH = 10.0  # seconds that the only pass of a run must have taken for its end to be kept
 START_SECONDS = 600.0  # how long other processes may take to start
 SUFFIX = ".safetensors"
 
@@ -48,12 +48,15 @@ class Checkpoints:
         folder: where they lie; None: nothing is kept.
         seconds: between two of one pass.
         process, processes: which of several processes this is; heads are dealt out among them.
+        always: a pass that is over is kept however short it was; among several processes, since the others wait for
+            it, and in a grid of many passes.
     """
 
     folder: Path | None = None
     seconds: float = 300.0
     process: int = 0
     processes: int = 1
+    always: bool = False
 
     def of(self, name: str, process: int | None = None) -> Keeper:
         """The checkpoint of a pass: this process's, or another one's."""
@@ -61,8 +64,8 @@ class Checkpoints:
             return Keeper(None, self.seconds)
         index = self.process if process is None else process
         part = f"-{index}of{self.processes}" if self.processes > 1 else ""
-        # Alone, a pass that is over soon need not be kept; among several, the others wait for it.
-        return Keeper(self.folder / f"{name}{part}{SUFFIX}", self.seconds, always=self.processes > 1)
+        always = self.always or self.processes > 1
+        return Keeper(self.folder / f"{name}{part}{SUFFIX}", self.seconds, always=always)
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
@@ -166,6 +169,11 @@ class Keeper:
             facts = {"epoch": epochs, "done": 0, "finished": True, "answered": answers_HQ is not None}
             self._write(heads, facts, tensors)
 
+    def drop(self) -> None:
+        """Keep nothing: this pass can't be gone on with."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def _write(self, heads: Sequence[Head], facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
         if self.path is None:
             return
@@ -179,7 +187,11 @@ class Keeper:
                 f"{number}/{name}": value.detach().to("cpu", copy=True).contiguous() for name, value in named.items()
             }
         building = self.path.with_name(f".{self.path.name}.building")
-        save_file(tensors, building, metadata={"facts": json.dumps({**facts, "heads": told})})
+        try:
+            save_file(tensors, building, metadata={"facts": json.dumps({**facts, "heads": told})})
+        except SafetensorError as error:
+            building.unlink(missing_ok=True)
+            raise JobFailed(f"The checkpoint {self.path} can't be written.", why=f"{error}.") from error
         _sync(building)
         building.replace(self.path)
         _sync(self.path.parent)

@@ -10,6 +10,7 @@ several text or image stores are named, there is one pass for every pair of them
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from umecache.encoders.base import Json
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
 from umecache.training.config import CompareConfig
-from umecache.training.folders import NewFolder, stamp
+from umecache.training.folders import NewFolder, finished, stamp
 from umecache.training.head import HeadSpec
 from umecache.training.initial import check_initial, load_initial
 from umecache.training.job import (
@@ -50,7 +51,7 @@ ENOUGH_SEEDS = 3
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A finished comparison: its folder, and the document that `compare --json` prints (empty in all processes but the
-    main)."""
+    main). One that the same command trained before, and was killed then, is as good as a new one."""
 
     path: Path
     document: dict[str, Any]
@@ -73,8 +74,14 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
         check_initial(config, arguments, cells, questions)
         config = settle_order(config, questions.train, cells, where)
         job = job_facts(config, questions, cells, where)
+        if before := where.share(lambda: _trained_before(config, job)):
+            reporter.say(
+                f"{before.path} has all heads of this comparison; its report is written (--out NEW trains anew)"
+            )
+            return before if where.is_main else Comparison(before.path, {})
         kept = Kept(Path(config.out) if config.update and config.out else None)
-        with run_folder(config, default, job, where, update=config.update) as (folder, checkpoints, tracker):
+        with run_folder(config, default, job, where, update=config.update, passes=len(cells)) as made:
+            folder, checkpoints, tracker = made
             say_run(folder, config, reporter)
             rows: list[dict[str, Any]] = []
             bytes_read = 0
@@ -115,6 +122,14 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
             write_markdown(folder.building / "report.md", document)
             write_csv(folder.building / "table.csv", document)
     return Comparison(folder.path, document)
+
+
+def _trained_before(config: CompareConfig, job: Mapping[str, Any]) -> Comparison | None:
+    """What a process left in `out` that was killed between the training and the end of the report."""
+    if config.out is None or config.update or not finished(path := Path(config.out).absolute(), job):
+        return None
+    document = json.loads((path / "compare.json").read_text("utf-8"))
+    return None if "html" in document else Comparison(path, document)
 
 
 def _cells(config: CompareConfig, questions: Questions, reporter: Reporter) -> list[tuple[Source, ...]]:

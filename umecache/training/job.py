@@ -347,10 +347,16 @@ def settle_order(config: AnyConfig, train: Split, cells: Sequence[Sequence[Sourc
 
 @contextlib.contextmanager
 def run_folder(
-    config: TrainConfig, default: Path, job: Mapping[str, Any], where: Place, *, update: bool = False
+    config: TrainConfig,
+    default: Path,
+    job: Mapping[str, Any],
+    where: Place,
+    *,
+    update: bool = False,
+    passes: int = 1,
 ) -> Iterator[tuple[NewFolder, Checkpoints, Tracker]]:
     """The folder of a run, made by the main process, the checkpoints that all of its processes share there, and the
-    tracker that the main one tells.
+    tracker that the main one tells. Where there are several passes, each that is over is kept.
     """
     check_tracker(config.tracker)
     with contextlib.ExitStack() as stack:
@@ -361,7 +367,7 @@ def run_folder(
         )
         seconds = 60 * config.checkpoint_minutes or math.inf
         kept = folder.checkpoints if config.checkpoint_minutes or where.processes > 1 else None
-        checkpoints = Checkpoints(kept, seconds, process=where.index, processes=where.processes)
+        checkpoints = Checkpoints(kept, seconds, where.index, where.processes, always=passes > 1)
         stack.enter_context(checkpoints.alive())
         name = config.tracker if where.is_main else None
         asked = dict(job["asked"])

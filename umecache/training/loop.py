@@ -75,14 +75,14 @@ def train(
                 share = len(batch.index) / (min(start + group, len(order)) - start)
                 update = done % group == 0 or done == len(order)
                 steps(running, batch.features, target, weight=share, update=update)
-                running = _without_failures(running, tolerant)
+                running = _without_failures(running, tolerant, keeper)
                 task.advance(1, epoch=epoch + 1, heads=len(running))
                 if update and keeper.due():
                     keeper.save(heads, epoch, done)
             done = 0
             for head in running:
                 head.end_epoch()
-            running = _without_failures(running, tolerant)
+            running = _without_failures(running, tolerant, keeper)
             if held is not None and running:
                 answers_HQ = predict(running, reader, held, batch_size=config.batch_size)
                 for head, answers_Q in zip(running, answers_HQ, strict=True):
@@ -92,7 +92,7 @@ def train(
                     told(head, epoch)
     for head in heads:
         head.close()
-    _without_failures(heads, tolerant)
+    _without_failures(heads, tolerant, keeper)
 
 
 def predict(heads: Sequence[Head], reader: FeatureReader, index: Index, *, batch_size: int) -> Index:
@@ -112,8 +112,9 @@ def target_of(batch: Batch, targets: Targets, loss: str, device: torch.device) -
     return (targets.soft if loss == "soft" else targets.hard)(batch.index).to(device)
 
 
-def _without_failures(heads: Sequence[Head], tolerant: bool) -> list[Head]:
+def _without_failures(heads: Sequence[Head], tolerant: bool, keeper: Keeper) -> list[Head]:
     for head in heads:
         if head.failure is not None and not tolerant:
+            keeper.drop()  # going on from there would end here again
             raise head.failure
     return [head for head in heads if head.failure is None]
