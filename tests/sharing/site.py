@@ -21,6 +21,7 @@ class Site:
         cut: path -> bytes after which its connection breaks, once.
         more: path -> bytes sent behind its end, without a length.
         shift: bytes by which ranges are answered wrongly.
+        secret: what the query or the login must be; None: anybody may read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,6 +31,7 @@ class Site:
         self.cut: dict[str, int] = {}
         self.more: dict[str, int] = {}
         self.broken: dict[str, int] = {}  # path -> status
+        self.secret: str | None = None
         site, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,6 +49,10 @@ class Site:
                 with lock:
                     site.requests.append((self.command, self.path, asked))
                 file = root / name
+                told = (urlsplit(self.path).query, self.headers.get("Authorization", "").removeprefix("Basic "))
+                if site.secret is not None and site.secret not in told:
+                    self.send_error(403)
+                    return
                 if name in site.broken or not file.is_file() or (not body and not site.heads):
                     self.send_error(site.broken.get(name, 404 if body or site.heads else 501))
                     return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from tests.sharing.site import Site
 from umecache.errors import UsageError
 from umecache.sharing.http import HttpRemote
-from umecache.sharing.remotes import RemoteFailed, RemoteMissing, open_remote
+from umecache.sharing.remotes import RemoteFailed, RemoteMissing, open_remote, read_small
 
 DATA = bytes(range(256)) * 2000
 
@@ -68,3 +71,43 @@ def test_is_read_only(remote: HttpRemote) -> None:
         remote.write({"x": b""})
     with pytest.raises(UsageError):
         remote.remove(["x"])
+
+
+def test_a_login(store: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = base64.b64encode(b"me:s3cret").decode()
+    site.secret, url = login, f"{site.url}/val"
+    with pytest.raises(RemoteFailed, match="403") as caught:
+        read_small(open_remote(url), "CHECKSUMS", 1 << 20)
+    assert "UMECACHE_URLS" in caught.value.next
+    said = url.replace("http://", "http://me:s3cret@")
+    assert read_small(open_remote(said).below("tokens").below("c"), "1/0", 1 << 20)
+    monkeypatch.setenv("UMECACHE_URLS", said)
+    assert read_small(open_remote(url).below("tokens"), "c/1/0", 1 << 20)
+
+
+def test_a_login_does_not_follow_to_another_server(store: Path, site: Site, tmp_path: Path) -> None:
+    """Whoever it is that a server sends us to."""
+    seen: list[str | None] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            if self.path.startswith("/there"):
+                self.send_error(404)
+                return
+            self.send_response(302)
+            self.send_header("Location", f"http://localhost:{self.server.server_address[1]}/there")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(RemoteMissing):
+            read_small(open_remote(f"http://me:s3cret@127.0.0.1:{server.server_address[1]}/x"), "CHECKSUMS", 100)
+        server.shutdown()
+        thread.join()
+    assert seen[0] is not None
+    assert seen[1:] == [None]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.sharing.services import Folder
 from umecache.errors import JobFailed
-from umecache.sharing.remotes import open_remote
+from umecache.sharing.remotes import RemoteFailed, open_remote
 from umecache.sharing.ssh import ACCEPT, Channels, connect
 
 
@@ -65,18 +66,50 @@ def test_an_unknown_host_is_refused_unless_told_otherwise(monkeypatch: pytest.Mo
     assert connect("lab", port=2222).policy == "accept"
 
 
-def test_every_thread_has_a_channel_of_its_own() -> None:
-    class Opening:
-        def open_sftp(self) -> Any:
-            return type("Channel", (), {"thread": threading.current_thread().name})()
+class Opening:
+    """A server that grants so many channels."""
 
-    channels, seen = Channels(Opening()), []
-    threads = [threading.Thread(target=lambda: seen.append(channels.thread), name=f"t{i}") for i in range(3)]
-    for thread in threads:
-        thread.start()
-        thread.join()
-    assert seen == ["t0", "t1", "t2"]
-    assert channels.thread == threading.current_thread().name
+    def __init__(self, most: int = 100) -> None:
+        self.opened, self.most = 0, most
+
+    def open_sftp(self) -> Any:
+        import paramiko
+
+        if self.opened == self.most:
+            raise paramiko.ChannelException(2, "Connect failed")
+        self.opened += 1
+        return SimpleNamespace(number=self.opened)
+
+
+def numbers(channels: Channels, threads: int) -> list[int]:
+    """Which channels so many threads get that live at the same time."""
+    together = threading.Barrier(threads, timeout=30)
+
+    def ask(_: int) -> int:
+        together.wait()
+        found: int = channels.number
+        together.wait()
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(ask, range(threads)))
+
+
+def test_every_thread_has_a_channel_of_its_own_and_leaves_it_to_the_next() -> None:
+    pytest.importorskip("paramiko", reason="paramiko is not installed (pip install 'umecache[ssh]')")
+    client = Opening()
+    channels = Channels(client)
+    assert channels.number == 1
+    assert sorted(numbers(channels, 3)) == sorted(numbers(channels, 3)) == [2, 3, 4]
+    assert (channels.number, client.opened) == (1, 4)
+
+
+def test_more_channels_than_the_server_grants() -> None:
+    pytest.importorskip("paramiko", reason="paramiko is not installed (pip install 'umecache[ssh]')")
+    channels = Channels(Opening(1))
+    assert channels.number == 1
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RemoteFailed, match="no more than 1 channels"):
+        pool.submit(lambda: channels.number).result()
 
 
 def test_a_real_server_whose_key_is_not_known(sshd: Folder) -> None:

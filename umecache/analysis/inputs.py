@@ -22,7 +22,7 @@ from umecache.encoders.base import TokenGrid
 from umecache.errors import DataError, UnknownName, UsageError
 from umecache.fusion.base import Features
 from umecache.fusion.naming import modality_of
-from umecache.sharing.reading import located, open_store
+from umecache.sharing.reading import is_remote, located, open_store
 from umecache.stores import Store
 from umecache.stores.errors import StoreMismatch
 from umecache.training.batches import FeatureReader
@@ -117,6 +117,7 @@ def open_inputs(
         name, place = str(facts["name"]), facts["stores"][split.name]
         path = located(moved.pop(name), split.name) if name in moved else located(place["path"])
         store = open_store(path)
+        path = store.place if is_remote(path) else path
         if store.fingerprint != place["fingerprint"]:
             raise StoreMismatch(
                 f"{path} is not the {name} store that {run.path} was trained with.",

@@ -109,9 +109,12 @@ def pull(
     Kill it at any time and run it again: only what is missing moves. Until all of it is right, nothing is seen.
     """
     from umecache.sharing.pull import pull as fetch
+    from umecache.sharing.urls import public
 
     if ids is not None and store is None:
-        raise UsageError("--ids makes a store of its own.", next=f"umecache store pull {url} FOLDER --ids {ids}")
+        raise UsageError(
+            "--ids makes a store of its own.", next=f"umecache store pull {public(url)} FOLDER --ids {ids}"
+        )
     with sigterm_stops(why=KEPT, next=AGAIN):
         moved = fetch(
             url,

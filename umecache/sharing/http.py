@@ -1,10 +1,11 @@
 """Pulling from a web server: GET, with Range where the server knows it. No listing is needed, and none is used.
 
-HttpRemote("https://example.org/stores/vit?token=...")     # a query goes with every request
+HttpRemote("https://example.org/stores/vit?token=...")     # a query goes with every request, as USER:PASSWORD@ does
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import urllib.error
 import urllib.parse
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from umecache.errors import UsageError
 from umecache.sharing.remotes import RETRY, RemoteFailed, RemoteMissing
+from umecache.sharing.urls import URLS, public, url_below
 
 BLOCK = 1 << 18  # bytes per read: small, so that a slow line shows progress
 TIMEOUT = 60.0  # seconds without a byte
 GONE = (404, 410)
+REFUSED = (401, 403)
 NOTHING_THERE = 416  # the range begins at or behind the end
 
 
@@ -28,7 +31,10 @@ class HttpRemote:
 
     def __init__(self, url: str) -> None:
         parts = urllib.parse.urlsplit(url)
-        self._base, self._query = parts._replace(query="", fragment="").geturl().rstrip("/"), parts.query
+        user, at, host = parts.netloc.rpartition("@")
+        self._said, self._login = url, base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode() if at else None
+        self._base = parts._replace(netloc=host, query="", fragment="").geturl().rstrip("/")
+        self._query = parts.query
         self.url, self.ranged = self._base, True
 
     def stream(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -81,13 +87,14 @@ class HttpRemote:
         self.write({})
 
     def below(self, name: str) -> HttpRemote:
-        query = f"?{self._query}" if self._query else ""
-        return HttpRemote(f"{self._base}/{urllib.parse.quote(name)}{query}") if name else self
+        return HttpRemote(url_below(self._said, name)) if name else self
 
     def _open(self, method: str, name: str, headers: Mapping[str, str]) -> http.client.HTTPResponse | None:
         """The server's answer; None: the range lies behind the object's end."""
         url = f"{self._base}/{urllib.parse.quote(name)}" + (f"?{self._query}" if self._query else "")
         request = urllib.request.Request(url, headers=dict(headers), method=method)
+        if self._login is not None:  # for this server alone, not for one that it sends us to
+            request.add_unredirected_header("Authorization", f"Basic {self._login}")
         try:
             answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
@@ -96,10 +103,11 @@ class HttpRemote:
                     raise RemoteMissing(f"There is no {self.url}/{name}.") from error
                 if error.code == NOTHING_THERE:
                     return None
-                raise RemoteFailed(f"{self.url}/{name}: {error.code} {error.reason}.", next=RETRY) from error
+                advice = f"Say the URL with its token, or set {URLS} to it." if error.code in REFUSED else RETRY
+                raise RemoteFailed(f"{self.url}/{name}: {error.code} {error.reason}.", next=advice) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise RemoteFailed(
-                f"{self.url}/{name} can't be reached.", why=f"{getattr(error, 'reason', error)}.", next=RETRY
+                f"{self.url}/{name} can't be reached.", why=public(f"{getattr(error, 'reason', error)}."), next=RETRY
             ) from error
         return answer
 

@@ -28,6 +28,7 @@ from umecache.sharing.cache import POLL, USED, Cache, size_of_cache
 from umecache.sharing.fetch import JOBS, Progress, Wanted, fetch_all, patiently
 from umecache.sharing.listing import Listing, find_remote_stores, has, read_checksums, read_listing
 from umecache.sharing.remotes import open_remote
+from umecache.sharing.urls import private, url_below
 from umecache.stores import reader
 from umecache.stores.claims import Claims
 from umecache.stores.commit import CHECKSUMS
@@ -78,7 +79,7 @@ def located(place: str, split: str | None = None) -> str | Path:
         split: take the split's own store, where the place is a folder of several.
     """
     if is_remote(place):
-        return place if split is None else open_splits(place, (split,))[split].place
+        return place if split is None else open_splits(place, (split,))[split].said
     path = Path(place).expanduser()
     return path / split if split is not None and (path / split).exists() else path
 
@@ -118,7 +119,7 @@ def _cache(folder: str | Path | None, size: int | None) -> Cache:
 class RemoteStore(reader.Store):
     """A store whose shards come when they are first needed; made by `open_store`.
 
-    `path` is where its lists lie on this machine, `place` its URL.
+    `path` is where its lists lie on this machine, `place` its URL as it may be written down, `said` with its secrets.
 
     Args:
         url: as it was said.
@@ -127,6 +128,7 @@ class RemoteStore(reader.Store):
 
     def __init__(self, url: str, name: str, cache: Cache, reporter: Reporter | None = None) -> None:
         self._opened, self._reporter = (url, name), reporter or Silent()
+        self.said = url_below(private(url), name)
         self._shards = _Shards(url, name, cache)
         super().__init__(self._shards.folder, supply=self._shards, place=self._shards.remote.url)
         self.split = self._shards.listing.split

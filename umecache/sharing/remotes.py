@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from umecache.errors import JobFailed, MissingExtra, UmecacheError, UsageError
+from umecache.sharing.urls import private, public
 from umecache.stores.files import inside, size_of
 
 BLOCK = 4 << 20  # bytes read at a time
@@ -44,7 +45,7 @@ class Remote(Protocol):
     """A place that holds objects by relative POSIX name.
 
     Attributes:
-        url: what people call it.
+        url: what people call it, without a secret.
         ranged: whether part of an object can be read without the rest; may turn False when first tried.
         parcel: bytes that are best written together, one write after the other; None: any, in parallel.
     """
@@ -81,6 +82,7 @@ def open_remote(url: str) -> Remote:
         UsageError: an unknown protocol.
         MissingExtra: its package is not installed.
     """
+    url = private(url)
     protocol, separator, rest = url.partition("://")
     if not separator:
         return FolderRemote(Path(url).expanduser())
@@ -92,7 +94,7 @@ def open_remote(url: str) -> Remote:
         return HttpRemote(url)
     if protocol not in PROTOCOLS:
         known = ", ".join(f"{name}://" for name in ("file", "http", "https", *PROTOCOLS) if name != "memory")
-        raise UsageError(f"{url} is nowhere that stores can be kept.", why=f"Known: a folder, {known}.")
+        raise UsageError(f"{public(url)} is nowhere that stores can be kept.", why=f"Known: a folder, {known}.")
     package, extra = PROTOCOLS[protocol]
     require(package, extra, purpose=f"{protocol}://")
     if protocol == "hf":
@@ -107,7 +109,7 @@ def open_remote(url: str) -> Remote:
 
     with speaking(url):
         system, root = url_to_fs(url)
-    return FsspecRemote(url.rstrip("/"), system, root)
+    return FsspecRemote(public(url).rstrip("/"), system, root)
 
 
 def require(package: str, extra: str, *, purpose: str) -> None:
@@ -122,6 +124,7 @@ def require(package: str, extra: str, *, purpose: str) -> None:
 @contextmanager
 def speaking(url: str) -> Iterator[None]:
     """Whatever a protocol's library raises, in our words: each has exceptions of its own, some derived from nothing."""
+    url = public(url)
     try:
         yield
     except UmecacheError:
@@ -129,7 +132,7 @@ def speaking(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise RemoteMissing(f"There is no {url}.") from error
     except Exception as error:
-        told = f"{type(error).__name__}: {str(error)[:200]}".rstrip(": ")
+        told = public(f"{type(error).__name__}: {error}")[:220].rstrip(": ")  # libraries name signed URLs
         raise RemoteFailed(f"{url} can't be reached or refuses.", why=f"{told}.", next=RETRY) from error
 
 

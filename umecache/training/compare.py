@@ -20,6 +20,7 @@ from typing import Any
 from umecache.encoders.base import Json
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
+from umecache.sharing.urls import public_facts
 from umecache.training.config import CompareConfig
 from umecache.training.folders import NewFolder, finished, stamp
 from umecache.training.head import HeadSpec
@@ -114,7 +115,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "notes": _notes(config, questions, rows),
                 "warnings": _warnings(config, questions, cells, rows),
                 "seconds_total": round(time.perf_counter() - started, 2),
-                "asked": asdict(config),
+                "asked": public_facts(asdict(config)),
                 "versions": versions(),
                 "device": str(where.device),
             }

@@ -26,6 +26,7 @@ from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
 from umecache.fusion.naming import modality_of
 from umecache.reporting import Reporter
+from umecache.sharing.urls import public_facts
 from umecache.trackers import NoTracker, Tracker, check_tracker, tracking
 from umecache.training.batches import FeatureReader, room_for
 from umecache.training.checkpoint import Checkpoints
@@ -319,7 +320,7 @@ def unlabelled_facts(config: TrainConfig, cells: Sequence[Sequence[Source]], whe
     """The same of a run without answers."""
     asked = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_DECIDING}
     return {
-        "asked": asked,
+        "asked": public_facts(asked),
         "init": None if config.init is None else load_initial(config.init).digest,
         "stores": [[source.facts()["stores"] for source in cell] for cell in cells],
         "versions": versions(),

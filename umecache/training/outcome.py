@@ -17,6 +17,7 @@ from typing import Any
 from umecache.data.results import write_results
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
+from umecache.sharing.urls import public_facts
 from umecache.training.config import FuseConfig
 from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
@@ -133,7 +134,7 @@ def _asked(result: Result, material: Material) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "device": str(material.device),
-        "asked": dataclasses.asdict(config),
+        "asked": public_facts(dataclasses.asdict(config)),
         "protocol": questions.protocol,
         "data": {
             "name": questions.dataset.name,

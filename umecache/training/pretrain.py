@@ -34,6 +34,7 @@ from umecache.fusion.naming import modality_of
 from umecache.fusion.registry import METHODS
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
+from umecache.sharing.urls import public_facts
 from umecache.training.batches import FeatureReader, batches
 from umecache.training.checkpoint import Keeper
 from umecache.training.config import PretrainConfig
@@ -286,7 +287,7 @@ def _write(folder: NewFolder, head: PretrainHead, pairs: Pairs, sources: tuple[S
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "device": str(head.device),
-        "asked": dataclasses.asdict(config),
+        "asked": public_facts(dataclasses.asdict(config)),
         "data": {
             "name": pairs.dataset.name,
             "folder": str(pairs.dataset.folder),

@@ -8,7 +8,10 @@ from __future__ import annotations
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
+from umecache.sharing.reading import RemoteStore
+from umecache.sharing.urls import url_above
 from umecache.stores import Store
 
 
@@ -40,6 +43,8 @@ def store_ref(store: StoreRef) -> str:
     if isinstance(store, Store):
         made = store.manifest.get("dataset") or {}
         split = made.get("split") if isinstance(made, dict) else None
+        if isinstance(store, RemoteStore):
+            return url_above(store.said) if urlsplit(store.said).path.rpartition("/")[2] == split else store.said
     else:
         split = store.split
     path = Path(store.path).absolute()

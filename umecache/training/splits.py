@@ -23,6 +23,7 @@ from umecache.errors import UsageError
 from umecache.extraction.devices import autocast
 from umecache.reporting import Reporter, Silent
 from umecache.sharing.reading import is_remote, located, open_store
+from umecache.sharing.urls import public
 from umecache.stores import diff_facts
 from umecache.stores.errors import StoreMismatch, StoreMissing
 from umecache.training.batches import FeatureReader, batches
@@ -106,12 +107,14 @@ def _source(feature: dict[str, Any], split: Split, said: str | None) -> Source:
     try:
         store = open_store(path)
     except StoreMissing as error:
+        path = public(str(path))
         raise StoreMissing(
             f"The run's {name} features have no store of the split {split.name!r}.",
             why=f"There is none at {path}.",
             next=f"umecache extract --model {feature['model']} --split {split.name} --data {split.folder}, as the "
             f"others were made; or --features {name}=STORE",
         ) from error
+    path = store.place if is_remote(path) else path
     made: Mapping[str, Json] = (feature.get("encoder") or {}).get("recipe") or {}
     found: Mapping[str, Json] = store.manifest.get("recipe") or {}
     if lines := diff_facts(dict(made), dict(found)):
