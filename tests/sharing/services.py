@@ -6,6 +6,7 @@ Each is a `Service`: a URL for the code under test, and the objects themselves f
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -56,14 +57,19 @@ class Folder:
 
 
 class Bucket:
-    """A bucket of an S3 server; `endpoint` is where it listens."""
+    """A bucket of an S3 server; `endpoint` is where it listens, `log` where it writes what it was asked for."""
 
-    def __init__(self, endpoint: str, name: str) -> None:
+    def __init__(self, endpoint: str, name: str, log: Path) -> None:
         import boto3
 
         self._client: Any = boto3.client("s3", endpoint_url=endpoint)
         self._client.create_bucket(Bucket=name)
-        self._name, self.url = name, f"s3://{name}"
+        self._name, self.url, self._log = name, f"s3://{name}", log
+
+    def requests(self) -> list[str]:
+        """Method and path of everything that was asked of this bucket: "GET /BUCKET/NAME"."""
+        asked = re.findall(r'"(?:\x1b\[\d+m)*([A-Z]+ /\S*) HTTP/1', self._log.read_text(errors="replace"))
+        return [each for each in asked if each.split(" /")[1].split("?")[0].split("/")[0] == self._name]
 
     def objects(self) -> dict[str, bytes]:
         found = self._client.list_objects_v2(Bucket=self._name)
@@ -122,26 +128,26 @@ KEYS = {
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where moto's S3 server listens."""
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Where moto's S3 server listens, and its log."""
     for package in ("moto", "flask", "s3fs", "boto3"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed (the dev extra brings moto[server] and s3fs)")
     port = free_port()
     log = tmp_path_factory.mktemp("s3") / "log"
     with serving([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port, log):
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", log
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(s3_endpoint: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A new bucket, which `s3://` finds, also in processes that the test starts."""
     import s3fs
 
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3_endpoint[0]}.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    found = Bucket(s3_endpoint, f"lab-{os.urandom(4).hex()}")
+    found = Bucket(s3_endpoint[0], f"lab-{os.urandom(4).hex()}", s3_endpoint[1])
     yield found
     found.close()
     s3fs.S3FileSystem.clear_instance_cache()

@@ -80,6 +80,9 @@ class HttpRemote:
             length = answer.headers.get("Content-Length", "")
             return int(length) if length.isdigit() else None
 
+    def sizes(self, most: int) -> dict[str, int] | None:
+        return None
+
     def write(self, files: Mapping[str, Path | bytes]) -> None:
         raise UsageError(f"{self.url} can only be read.", next="Push to a folder that the web server serves.")
 

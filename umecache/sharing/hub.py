@@ -7,12 +7,13 @@ The hub counts commits, so what belongs together goes in one; bytes that it alre
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from umecache.errors import UsageError
-from umecache.sharing.remotes import FsspecRemote, speaking
+from umecache.sharing.remotes import FsspecRemote, RemoteFailed, RemoteMissing, speaking
 
 PREFIX = "hf://datasets/"
 
@@ -47,7 +48,10 @@ class HubRemote(FsspecRemote):
         organisation, name, *folders = url.removeprefix(PREFIX).rstrip("/").split("/")
         name, _, revision = name.partition("@")
         from huggingface_hub import HfApi, HfFileSystem
+        from huggingface_hub.utils import disable_progress_bars
 
+        if not sys.stderr.isatty():  # its bars are for people who watch a commit of gigabytes, not for logs
+            disable_progress_bars()
         root = url.removeprefix("hf://").rstrip("/")
         return cls(
             url.rstrip("/"),
@@ -70,6 +74,24 @@ class HubRemote(FsspecRemote):
             )
             self.system.invalidate_cache()
 
+    def sizes(self, most: int) -> dict[str, int] | None:
+        prefix = self._inside("")
+        found: dict[str, int] = {}
+        try:
+            with speaking(self.url):
+                for each in self._api.list_repo_tree(
+                    self._repository, self._folder or None, recursive=True, repo_type="dataset", revision=self._revision
+                ):
+                    if len(found) == most:  # it never ends, or holds far more than a store
+                        return None
+                    if isinstance(size := getattr(each, "size", None), int):  # a folder has none
+                        found[each.path.removeprefix(prefix)] = size
+        except RemoteMissing:  # neither the folder nor, perhaps, the repository
+            return {}
+        except RemoteFailed:
+            return None
+        return found
+
     def write(self, files: Mapping[str, Path | bytes]) -> None:
         from huggingface_hub import CommitOperationAdd
 
@@ -83,7 +105,7 @@ class HubRemote(FsspecRemote):
     def remove(self, names: Sequence[str]) -> None:
         from huggingface_hub import CommitOperationDelete
 
-        there = [name for name in names if self.size(name) is not None]
+        there = [name for name in names if self.size(name) is not None]  # a commit that deletes what is not there fails
         if there:
             self._commit([CommitOperationDelete(self._inside(name)) for name in there], "umecache: make room")
 

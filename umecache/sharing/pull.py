@@ -43,6 +43,8 @@ from umecache.stores.files import (
 )
 from umecache.stores.manifest import MANIFEST, read_manifest
 
+MANY = 10_000  # objects beside a store's own of which a listing may tell
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:
@@ -137,10 +139,10 @@ def pull_store(remote: Remote, target: Path, *, dry_run: bool, jobs: int, report
         forget_others(staging, listing)
         there = _sizes(wanted, staging)
         missing = [each for each, size in zip(wanted, there, strict=True) if not size]
-        sizes = in_parallel([partial(_size, remote, each) for each in missing], Progress(Silent().task("", None)), jobs)
-        total = sum(sizes)
         if dry_run:
-            return moved(remote, target, listing, missing, total, sum(there))
+            sizes = _sizes_there(remote, missing, jobs)
+            return moved(remote, target, listing, missing, sum(sizes), sum(there))
+        total = sum(each.size or 0 for each in missing)  # of the shards; all else is small beside them
         check_room(target, total)
         begun = sum(file.stat().st_size for file in (staging / PARTS).glob("*"))
         with reporter.task(f"pull {target.name}", max(total - begun, 0) / 1e6, "MB") as task:
@@ -233,9 +235,15 @@ def _sizes(wanted: Sequence[Wanted], folder: Path) -> list[int]:
     return [size_of(inside(folder, each.name)) or 0 for each in wanted]
 
 
-def _size(remote: Remote, wanted: Wanted) -> int:
-    """Bytes: declared, or as the remote says, which only serves to show how far it is."""
-    return (remote.size(wanted.name) or 0) if wanted.size is None else wanted.size
+def _sizes_there(remote: Remote, wanted: Sequence[Wanted], jobs: int) -> list[int]:
+    """Bytes of each: declared, or as the remote says."""
+    listed = remote.sizes(2 * len(wanted) + MANY) or {}
+
+    def size(each: Wanted) -> int:
+        told = listed.get(each.name) if each.name in listed else remote.size(each.name)
+        return (told or 0) if each.size is None else each.size
+
+    return in_parallel([partial(size, each) for each in wanted], Progress(Silent().task("", None)), jobs)
 
 
 def check_room(target: Path, total: float) -> None:

@@ -8,7 +8,7 @@ so nobody reads half of it; a receipt that is there says that its shard arrived,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from umecache.reporting import Reporter, Silent
 from umecache.sharing.card import CARD, MARK, card, index
 from umecache.sharing.fetch import JOBS, Progress, in_parallel
 from umecache.sharing.listing import INDEX, find_remote_stores, parse_checksums
-from umecache.sharing.pull import Moved, pull_store
+from umecache.sharing.pull import MANY, Moved, pull_store
 from umecache.sharing.remotes import FolderRemote, Remote, RemoteFailed, RemoteMissing, open_remote, read_small
 from umecache.stores.commit import CHECKSUMS
 from umecache.stores.errors import StoreDamaged, StoreError, StoreMismatch
@@ -81,10 +81,10 @@ def _push_store(store: Store, remote: Remote, *, dry_run: bool, jobs: int, repor
     if old is None:
         return Moved(str(root), remote.url, 0, 0, sum(sizes.values()), len(store), store.fingerprint)
     shards = [[part["path"] for part in shard["files"]] for shard in store.manifest["layout"]["shards"]]
-    missing = Progress(Silent().task("", None))
-    there = in_parallel(
-        [partial(_arrived, root, remote, k, shards[k], sums, sizes, old) for k in range(len(shards))], missing, jobs
-    )
+    listed = remote.sizes(MANY + 2 * len(sums))
+    size = remote.size if listed is None else listed.get
+    looks = [partial(_arrived, root, remote, k, shards[k], sums, sizes, old, size) for k in range(len(shards))]
+    there = in_parallel(looks, Progress(Silent().task("", None)), jobs)
     groups = [[*files, receipt_name(k)] for k, files in enumerate(shards) if not there[k]]
     done = {name for k, files in enumerate(shards) if there[k] for name in (*files, receipt_name(k))}
     sent = {name for group in groups for name in group}
@@ -109,6 +109,7 @@ def _push_store(store: Store, remote: Remote, *, dry_run: bool, jobs: int, repor
         parcels = _parcels([*groups, rest], sizes, remote.parcel)
         work = [partial(_send, root, remote, each, sums, sizes, progress) for each in parcels]
         in_parallel(work, progress, jobs if remote.parcel is None else 1)
+        _check_sent(remote, files, sizes, jobs)
         remote.remove([name for name in old if name not in sums])
         remote.write({CHECKSUMS: checksums})
         progress.add(len(checksums))
@@ -157,17 +158,23 @@ def _arrived(
     sums: Mapping[str, str],
     sizes: Mapping[str, int],
     old: Mapping[str, str],
+    size: Callable[[str], int | None],
 ) -> bool:
-    """Whether shard k is there: listed so, or its receipt is; and its files have their sizes."""
+    """Whether shard k is there: its files have their sizes, and the old CHECKSUMS names them or its receipt is there.
+
+    Args:
+        size: bytes that an object has there.
+    """
     receipt = receipt_name(k)
+    if not all(size(name) == sizes[name] for name in (receipt, *files)):
+        return False
     if not all(old.get(name) == sums[name] for name in (*files, receipt)):
         try:
             data = read_small(remote, receipt, sizes[receipt])
         except (RemoteMissing, RemoteFailed):
             return False
-        if data != inside(root, receipt).read_bytes():
-            return False
-    return all(remote.size(name) == sizes[name] for name in files)
+        return data == inside(root, receipt).read_bytes()
+    return True
 
 
 def _send(
@@ -188,12 +195,19 @@ def _send(
             )
     remote.write({name: inside(root, name) for name in names})
     for name in names:
-        size = remote.size(name)
+        progress.add(sizes[name])
+
+
+def _check_sent(remote: Remote, names: Sequence[str], sizes: Mapping[str, int], jobs: int) -> None:
+    """Whether what was sent has its size there: by one listing, and by asking for what that names otherwise."""
+    listed = remote.sizes(MANY + 2 * len(sizes)) or {}
+    doubtful = [name for name in names if listed.get(name) != sizes[name]]
+    asked = in_parallel([partial(remote.size, name) for name in doubtful], Progress(Silent().task("", None)), jobs)
+    for name, size in zip(doubtful, asked, strict=True):
         if size != sizes[name]:
             raise RemoteFailed(
-                f"{remote.url}/{name} has {size} bytes after sending {sizes[name]:,}.", next="Push again."
+                f"{remote.url}/{name} has {size or 0:,} bytes after sending {sizes[name]:,}.", next="Push again."
             )
-        progress.add(sizes[name])
 
 
 def _introduce(remote: Remote, stores: Mapping[str, Store], licence: str | None) -> None:

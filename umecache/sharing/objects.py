@@ -1,0 +1,94 @@
+"""Object stores, `s3://` and `gs://`: folders are only parts of names there, and one listing tells all sizes.
+
+remote = open_objects("s3://bucket/stores/vit")
+remote.sizes(10_000)          # name -> bytes of what lies below it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from umecache.sharing.remotes import FsspecRemote, RemoteFailed, RemoteMissing, speaking
+
+PAGE = 1000  # objects of one answer
+
+
+def open_objects(url: str) -> ObjectRemote:
+    """The remote of an `s3://` or `gs://` URL.
+
+    Raises:
+        RemoteFailed: its library refuses the URL, or knows no credentials.
+    """
+    from fsspec.core import url_to_fs
+
+    with speaking(url):
+        system, root = url_to_fs(url)
+    kind = S3Remote if url.startswith("s3://") else GsRemote
+    return kind(url.rstrip("/"), system, root)
+
+
+class ObjectRemote(FsspecRemote):
+    """A bucket, or what lies below a prefix of one."""
+
+    def sizes(self, most: int) -> dict[str, int] | None:
+        prefix = f"{self.root}/".partition("/")[2]
+        found: dict[str, int] = {}
+        try:
+            with speaking(self.url):
+                for name, size in self._listed(self.root.partition("/")[0], prefix):
+                    if len(found) == most:  # it never ends, or holds far more than a store
+                        return None
+                    found[name.removeprefix(prefix)] = size
+        except RemoteMissing as error:
+            bucket = self.url.partition("://")[2].partition("/")[0]
+            raise RemoteMissing(
+                f"There is no bucket {bucket!r}, or not for these credentials.", next="Make it, or name another one."
+            ) from error
+        except RemoteFailed:  # many may read a bucket and not list it
+            return None
+        return found
+
+    def write(self, files: Mapping[str, Path | bytes]) -> None:
+        for name, source in files.items():
+            with speaking(f"{self.url}/{name}"):
+                if isinstance(source, bytes):
+                    self.system.pipe_file(self._path(name), source)
+                else:
+                    self.system.put_file(str(source), self._path(name))
+
+    def below(self, name: str) -> ObjectRemote:
+        return type(self)(f"{self.url}/{name}", self.system, self._path(name)) if name else self
+
+    def _listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        """Name and bytes of each object, page by page."""
+        raise NotImplementedError
+
+
+class S3Remote(ObjectRemote):
+    """`s3://BUCKET/PREFIX`."""
+
+    def _listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        said: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE}
+        while True:
+            page = self.system.call_s3("list_objects_v2", **said)
+            for each in page.get("Contents", ()):
+                yield str(each["Key"]), int(each["Size"])
+            if not page.get("NextContinuationToken") or not page.get("Contents"):
+                return
+            said["ContinuationToken"] = page["NextContinuationToken"]
+
+
+class GsRemote(ObjectRemote):
+    """`gs://BUCKET/PREFIX`."""
+
+    def _listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        said: dict[str, Any] = {"prefix": prefix, "maxResults": PAGE}
+        while True:
+            page = self.system.call("GET", "b/{}/o", bucket, json_out=True, **said)
+            for each in page.get("items", ()):
+                yield str(each["name"]), int(each["size"])
+            if not page.get("nextPageToken") or not page.get("items"):
+                return
+            said["pageToken"] = page["nextPageToken"]
