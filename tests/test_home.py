@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from umecache.errors import UsageError
 from umecache.home import (
     cache_home,
     data_home,
     dataset_stores,
     find_data,
+    find_run,
     home,
     homes,
     runs_home,
@@ -63,3 +65,18 @@ def test_what_is_read_from_afar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert cache_home() == home() / "cache"
     monkeypatch.setenv("UMECACHE_CACHE", str(tmp_path))
     assert cache_home() == tmp_path
+
+
+def test_runs_are_found_where_they_lie_and_below_any_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, lab = tmp_path / "own", tmp_path / "lab"
+    (lab / "runs/daquar/ume").mkdir(parents=True)
+    monkeypatch.setenv("UMECACHE_HOME", f"{own}:{lab}")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("daquar/ume") == lab / "runs/daquar/ume"
+    (tmp_path / "daquar/ume").mkdir(parents=True)
+    assert find_run("daquar/ume") == Path("daquar/ume")  # what lies here goes first
+    with pytest.raises(UsageError, match=r"There is no run ume\. .*lab/runs\. The newest there: daquar/ume"):
+        find_run("ume")
+    monkeypatch.setenv("UMECACHE_HOME", str(own))
+    with pytest.raises(UsageError, match="umecache fuse makes one"):
+        find_run("ume")

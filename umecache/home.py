@@ -10,6 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from umecache.errors import UsageError
+
+_NEWEST = 3  # runs named in an error
+
 
 def homes() -> tuple[Path, ...]:
     """Every home in its order; none is created here."""
@@ -54,6 +58,26 @@ def cache_home() -> Path:
 def runs_home() -> Path:
     """Trained fusion runs."""
     return home() / "runs"
+
+
+def find_run(ref: str | Path) -> Path:
+    """The folder of a run or comparison: as it is, or by its path below `runs/` of a home.
+
+    Raises:
+        UsageError: there is none.
+    """
+    roots = [each / "runs" for each in homes()]
+    for path in (Path(ref).expanduser(), *(root / ref for root in roots)):
+        if path.exists():
+            return path
+    runs = [path for root in roots for path in root.glob("*/*") if not path.name.startswith(".")]
+    runs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    newest = ", ".join("/".join(path.parts[-2:]) for path in runs[:_NEWEST])
+    raise UsageError(
+        f"There is no run {ref}.",
+        why=f"Nor is one below {' or '.join(map(str, roots))}." + (f" The newest there: {newest}." if newest else ""),
+        next="name one of them" if newest else "umecache fuse makes one",
+    )
 
 
 def find_data(name: str) -> Path:

@@ -28,3 +28,10 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
         assert entry.equation.split(",")[0] in out, "brackets in equations are no markup"
     assert "D width, M" in out
     assert "--method ./mine.py:Mine" in out
+
+
+def test_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    methods(names=["mlb"], json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in document["methods"]] == ["mlb"]
+    assert document["entry_points"] == []

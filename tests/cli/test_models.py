@@ -34,3 +34,10 @@ def test_words(capsys: pytest.CaptureFixture[str]) -> None:
 def test_loads_no_torch() -> None:
     code = "import sys; from umecache.cli.models import models; models(json=True); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    models(names=["vit"], json=False)
+    out = capsys.readouterr().out
+    assert "vit_base_patch16_384" in out
+    assert "Text encoders" not in out

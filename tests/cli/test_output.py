@@ -30,6 +30,8 @@ def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_an_error_as_json_is_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    output.emit_error(UsageError("what", why="(why)", next="do this"), json=False)
+    assert capsys.readouterr().err == "error: what. (why). Next: do this\n"
     output.emit_error(UsageError("what.", next="do this"), json=True)
     captured = capsys.readouterr()
     assert captured.err == ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from umecache.cli.parse import key_values, names, numbers, per_model
-from umecache.errors import UsageError
+from umecache.cli.parse import key_values, names, numbers, per_model, some_of
+from umecache.errors import UnknownName, UsageError
 
 
 def test_key_values_are_json_or_strings() -> None:
@@ -47,3 +47,11 @@ def test_per_model() -> None:
     assert per_model(["mobilenetv2=b", "minilm=a"], models, flag="--weights") == ("a", "b")
     with pytest.raises(UsageError, match="3 times for 2 models"):
         per_model(["a", "b", "c"], models, flag="--weights")
+
+
+def test_some_of_a_registry() -> None:
+    known = {"ume": 1, "evc": 2}
+    assert some_of(known, None, kind="method", listing="umecache methods") == [1, 2]
+    assert some_of(known, ["evc"], kind="method", listing="umecache methods") == [2]
+    with pytest.raises(UnknownName, match="Did you mean 'ume'"):
+        some_of(known, ["umme"], kind="method", listing="umecache methods")

@@ -105,8 +105,10 @@ def test_unknown_split_lists_the_known(write_folder: WriteFolder) -> None:
 def test_names_under_home(write_folder: WriteFolder, private_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder("toy", train=2)
     (private_home / "data").mkdir()
-    with pytest.raises(DataError, match=r"no data folder.*vqa-v2.*none.*umecache data get vqa-v2"):
+    with pytest.raises(DataError, match=r"no data folder.*Without --data it is vqa-v2.*none.*umecache data get vqa-v2"):
         open_dataset(None)
+    with pytest.raises(DataError, match=r"no data folder 'toys', neither here nor below (?!.*data get)"):
+        open_dataset("toys")
     shutil.copytree(folder, private_home / "data" / "vqa-v2")
     assert open_dataset(None).folder == open_dataset("vqa-v2").folder == private_home / "data" / "vqa-v2"
     with pytest.raises(DataError, match=r"no data folder.*other.*vqa-v2"):

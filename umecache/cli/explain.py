@@ -11,6 +11,7 @@ from umecache.cli import completing
 from umecache.cli.output import console, emit, reporter
 from umecache.cli.parse import names
 from umecache.errors import UsageError
+from umecache.home import find_run
 
 if TYPE_CHECKING:
     from umecache.analysis.looks import Head
@@ -23,7 +24,11 @@ _MEASURED = ("deletion", "insertion", "random", "gain")
 def explain(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run folders, or a comparison's folder.", autocompletion=completing.run),
+        typer.Argument(
+            metavar="RUN...",
+            help="Folders of runs or of a comparison, or their paths below UMECACHE_HOME/runs.",
+            autocompletion=completing.run,
+        ),
     ],
     questions: Annotated[str | None, typer.Option(help="Question ids, comma-separated. Default: one image's.")] = None,
     image: Annotated[int | None, typer.Option(help="Id of the image to ask about. Default: one is drawn.")] = None,
@@ -55,6 +60,7 @@ def explain(
     Grad-CAM on the cached tokens: no encoder is run. Below each picture stands what the head answers, struck through
     where it is wrong, and how faithful the map is (deletion and insertion curves against random orders).
     """
+    runs = [find_run(each) for each in runs]  # first, since what follows loads torch
     from umecache.analysis.explain import explain as run
     from umecache.analysis.figures import save
     from umecache.analysis.looks import PREDICTED, RIGHT, open_heads

@@ -13,6 +13,8 @@ from umecache.cli.processes import in_processes
 from umecache.cli.stopping import sigterm_stops
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from umecache.training.fuse import RunResult
 
 
@@ -163,18 +165,26 @@ def fuse(
     emit(result.document, json=json, words=lambda: _say(result))
 
 
+def _title(shown: Console, document: dict[str, Any]) -> None:
+    # A line of its own: a table's title is folded to the width of the table.
+    named = " · ".join(str(document[name]) for name in ("method", "text", "image") if document[name])
+    shown.print(named, markup=False, soft_wrap=True)
+
+
 def _say_rates(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     from umecache.training.table import with_spread
 
-    table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")
+    table = Table()
     for name in ("lr", "accuracy", "run"):
         table.add_column(name, justify="right" if name != "run" else "left", overflow="fold")
     for row in document["rows"]:
         overall = (row["accuracy"] or {}).get("overall")
         table.add_row(f"{row['lr']:g}", with_spread(overall, row["std"]), row["run"])
-    console().print(table)
+    shown = console()
+    _title(shown, document)
+    shown.print(table)
 
 
 def _say(result: RunResult) -> None:
@@ -189,13 +199,14 @@ def _say(result: RunResult) -> None:
         return
     accuracy: dict[str, Any] = document["accuracy"] or {"overall": None, "per_answer_type": {}}
     types = sorted(accuracy["per_answer_type"])
-    table = Table(title=f"{document['method']} · {document['text'] or '-'} · {document['image'] or '-'}")
+    table = Table()
     table.add_column("seed")
     for name in ("accuracy", "epochs"):
         table.add_column(name, justify="right")
     for seed in document["seeds"]:
         scored = "not scored" if seed["overall"] is None else f"{seed['overall']:.2f}"
         table.add_row(str(seed["seed"]), scored, str(seed["epochs"]))
+    _title(shown, document)
     shown.print(table)
     shown.print(
         f"{with_spread(accuracy['overall'], document['std'])} ({document['protocol']}, mean over seeds)"

@@ -1,6 +1,7 @@
 """`umecache methods`: the fusion methods, with equation, citation and options. No torch is loaded.
 
 umecache methods
+umecache methods ume
 umecache methods --json
 """
 
@@ -10,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import console, emit
+from umecache.cli.parse import some_of
 
 SYMBOLS = (
     "Costs are without the classifier, multiply-adds (forward) and floats kept for the backward pass per question. "
@@ -21,12 +24,18 @@ SYMBOLS = (
 
 
 def methods(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Only these. Default: all.", autocompletion=completing.method),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """List the fusion methods, their equations and options.
 
     Example:
 
+        umecache methods
+        umecache methods ume
         umecache methods --json
     """
     from umecache.fusion.costs import COSTS
@@ -51,9 +60,9 @@ def methods(
                 {"name": o.name, "default": o.default, "values": o.values, "help": o.help} for o in entry.options
             ],
         }
-        for entry in METHODS.values()
+        for entry in some_of(METHODS, names, kind="fusion method", listing="umecache methods")
     ]
-    others = [{"name": name, "target": point.value} for name, point in sorted(offered_methods().items())]
+    others = [{"name": name, "target": point.value} for name, point in sorted(offered_methods().items()) if not names]
     emit({"methods": entries, "entry_points": others}, json=json, words=lambda: _words(entries, others))
 
 

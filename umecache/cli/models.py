@@ -1,6 +1,7 @@
 """`umecache models`: the encoders that can be named, with width, tokens and licence. No torch is loaded.
 
 umecache models
+umecache models vit
 umecache models --json
 """
 
@@ -10,16 +11,24 @@ from typing import Annotated, Any
 
 import typer
 
+from umecache.cli import completing
 from umecache.cli.output import console, emit
+from umecache.cli.parse import some_of
 
 
 def models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Only these. Default: all.", autocompletion=completing.model),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")] = False,
 ) -> None:
     """List the encoders that can be named.
 
     Example:
 
+        umecache models
+        umecache models vit
         umecache models --json
     """
     from umecache.encoders.registry import MODELS, offered_models
@@ -35,9 +44,9 @@ def models(
             "repo": entry.repo,
             "revision": entry.revision,
         }
-        for entry in MODELS.values()
+        for entry in some_of(MODELS, names, kind="model", listing="umecache models")
     ]
-    others = [{"name": name, "target": point.value} for name, point in sorted(offered_models().items())]
+    others = [{"name": name, "target": point.value} for name, point in sorted(offered_models().items()) if not names]
     emit({"models": entries, "entry_points": others}, json=json, words=lambda: _words(entries, others))
 
 
@@ -54,9 +63,13 @@ def _words(entries: list[dict[str, Any]], others: list[dict[str, str]]) -> None:
             if entry["modality"] == modality:
                 cells = (entry["name"], str(entry["dim"]), entry["tokens"], entry["licence"], entry["repo"] or "-")
                 table.add_row(*map(escape, cells))
-        out.print(table)
-        out.print()
+        if table.row_count:
+            out.print(table)
+            out.print()
     for other in others:
         out.print(f"{escape(other['name'])}  from an installed package: {escape(other['target'])}")
+    if len(entries) == 1:
+        out.print(f"[dim]{escape(entries[0]['citation'])}[/dim]")
+        return
     out.print("Also: hf:ORG/NAME (text, transformers), timm:NAME (images), a local folder, ./mine.py:ENTRY.")
     out.print("Local weights for any of them: --weights PATH; none at all: --weights random.")

@@ -33,8 +33,10 @@ def emit_error(error: UmecacheError, *, json: bool) -> None:
     if json:
         emit({"error": error.as_json()}, json=True)
         return
-    parts = [error.what, error.why, f"Next: {error.next}" if error.next else ""]
-    sys.stderr.write("error: " + " ".join(" ".join(part.split()) for part in parts if part) + "\n")
+    said = [" ".join(part.split()) for part in (error.what, error.why) if part]
+    parts = [part if part.endswith((".", "!", "?")) else f"{part}." for part in said]
+    parts += [f"Next: {' '.join(error.next.split())}"] if error.next else []
+    sys.stderr.write(f"error: {' '.join(parts)}\n")
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from umecache.errors import UsageError
+from umecache.errors import UnknownName, UsageError
+
+Entry = TypeVar("Entry")
 
 
 def key_values(pairs: Sequence[str] | None, *, flag: str) -> dict[str, Any]:
@@ -52,6 +54,14 @@ def numbers(text: str | None, *, flag: str) -> tuple[float, ...] | None:
             f"{flag} {text!r} can't be read.", why="It takes one number or three.", next=f"{flag} 0.5,0.5,0.5"
         )
     return values
+
+
+def some_of(known: Mapping[str, Entry], names: Sequence[str] | None, *, kind: str, listing: str) -> list[Entry]:
+    """The entries of these names, in the order asked for; all where none is named."""
+    for name in names or ():
+        if name not in known:
+            raise UnknownName(kind, name, known, listing=listing)
+    return [known[name] for name in names or known]
 
 
 def per_model(values: Sequence[str] | None, models: Sequence[str], *, flag: str) -> tuple[str | None, ...]:

@@ -15,13 +15,19 @@ import typer
 from umecache.cli import completing
 from umecache.cli.output import emit, reporter
 from umecache.errors import UsageError
+from umecache.home import find_run
 
 if TYPE_CHECKING:
     from umecache.training.answering import Answerer, Guess
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder of fuse or compare.", autocompletion=completing.run)],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run's folder, or its path below UMECACHE_HOME/runs.", autocompletion=completing.run
+        ),
+    ],
     question: Annotated[
         list[str] | None,
         typer.Option("--question", "-q", help="A question, or any text; repeatable: several about the image."),
@@ -62,6 +68,7 @@ def predict(
     With --split no encoder is needed: `umecache predict RUN --split test-dev` writes what the challenge server takes,
     every question of the split once.
     """
+    run = find_run(run)  # first, since what follows loads torch
     if top < 1:
         raise UsageError(f"--top {top}: give a whole number from 1.")
     if split is not None:

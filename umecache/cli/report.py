@@ -10,10 +10,16 @@ import typer
 
 from umecache.cli import completing
 from umecache.cli.output import console, emit
+from umecache.home import find_run
 
 
 def report(
-    comparison: Annotated[str, typer.Argument(help="Folder of a comparison.", autocompletion=completing.run)],
+    comparison: Annotated[
+        str,
+        typer.Argument(
+            help="A comparison's folder, or its path below UMECACHE_HOME/runs.", autocompletion=completing.run
+        ),
+    ],
     baseline: Annotated[
         str | None, typer.Option(help="Differences are taken to this method.", autocompletion=completing.method)
     ] = None,
@@ -39,9 +45,10 @@ def report(
     """
     from umecache.analysis.page import write_all
 
+    folder = find_run(comparison)
     if measure_cost:
-        _measure(Path(comparison))
-    document = write_all(Path(comparison), data=data, baseline=baseline, rounds=rounds, tokens_of=tokens)
+        _measure(folder)
+    document = write_all(folder, data=data, baseline=baseline, rounds=rounds, tokens_of=tokens)
     emit(document, json=json, words=lambda: say_report(document))
 
 

@@ -23,7 +23,7 @@ from umecache.data.items import ListedFiles, read_items
 from umecache.data.layout import SplitFiles, find_splits, read_toml
 from umecache.data.records import is_id, kind_of, read_records
 from umecache.errors import DataError, UnknownName, UsageError
-from umecache.home import data_home, find_data
+from umecache.home import find_data, homes
 from umecache.reporting import Reporter
 
 DEFAULT = "vqa-v2"
@@ -183,7 +183,7 @@ def open_dataset(ref: str | Path | None) -> Dataset:
         name, files = read_toml(path)
         return Dataset(name, path.parent, files)
     if not path.is_dir():
-        raise _no_folder(path, DEFAULT if ref is None else str(ref))
+        raise _no_folder(path, None if ref is None else str(ref))
     name, files = find_splits(path)
     return Dataset(name, path, files)
 
@@ -335,11 +335,16 @@ def _checked(limit: int) -> int:
     return limit
 
 
-def _no_folder(path: Path, ref: str) -> DataError:
-    home = data_home()
-    known = sorted(folder.name for folder in home.iterdir() if folder.is_dir()) if home.is_dir() else []
+def _no_folder(path: Path, ref: str | None) -> DataError:
+    below = [home / "data" for home in homes()]
+    known = sorted({folder.name for data in below if data.is_dir() for folder in data.iterdir() if folder.is_dir()})
+    by_name = path.parent in below
+    default = f"Without --data it is {DEFAULT}. " if ref is None else ""
+    get = f"umecache data get {DEFAULT} fetches it, " if by_name and path.name == DEFAULT else ""
     return DataError(
-        f"There is no data folder {ref!r}." if path.parent != home else f"There is no data folder {path}.",
-        why=f"Data sets under {home}: {', '.join(known) or 'none'}.",
-        next="umecache data get vqa-v2, or --data DIR with a folder of your own",
+        f"There is no data folder {path}."
+        if ref is None or not by_name
+        else f"There is no data folder {ref!r}, neither here nor below {path.parent}.",
+        why=f"{default}Data sets below {' and '.join(map(str, below))}: {', '.join(known) or 'none'}.",
+        next=f"{get}umecache data sample draws a small one, --data DIR names a folder of yours",
     )

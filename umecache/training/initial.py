@@ -22,6 +22,7 @@ from torch import Tensor
 
 from umecache.encoders.base import Json
 from umecache.errors import DataError, UsageError
+from umecache.home import find_run
 from umecache.stores import diff_facts
 from umecache.training.config import TrainConfig
 from umecache.training.model import FusionClassifier
@@ -75,7 +76,7 @@ def load_initial(path: str | Path) -> Initial:
         UsageError: it is none.
         DataError: it can't be read.
     """
-    folder = Path(path)
+    folder = find_run(path)
     file = folder / "run.json"
     if not file.is_file():
         raise UsageError(

@@ -379,7 +379,7 @@ def run_folder(
 def say_run(folder: NewFolder, config: TrainConfig, reporter: Reporter) -> None:
     """One line, where the run's name was not the user's own: how to go on with it when it is stopped."""
     if config.out is None and config.checkpoint_minutes:
-        reporter.say(f"run: {folder.path} (stopped, it goes on with --out {folder.path})")
+        reporter.say(f"run: {folder.path} (if it is stopped: the same command with --out {folder.path} goes on)")
 
 
 @contextlib.contextmanager

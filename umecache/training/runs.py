@@ -33,6 +33,7 @@ from umecache.data.answers import AnswerVocab
 from umecache.encoders.base import Json
 from umecache.errors import DataError, UsageError
 from umecache.fusion.base import Features, Fusion
+from umecache.home import find_run
 from umecache.training.head import Epoch
 from umecache.training.model import FusionClassifier, build_model
 
@@ -108,7 +109,7 @@ def load_run(path: str | Path, *, seed: int | None = None, device: torch.device 
     """Load a run.
 
     Args:
-        path: a run folder.
+        path: a run folder, or its path below `UMECACHE_HOME/runs`.
         seed: which head, where the run has several; None: its first.
         device: where the weights go.
 
@@ -116,7 +117,7 @@ def load_run(path: str | Path, *, seed: int | None = None, device: torch.device 
         UsageError: no run, or no such seed.
         DataError: a run folder that can't be read.
     """
-    folder = Path(path)
+    folder = find_run(path)
     facts = _read_facts(folder)
     seeds = [int(each["seed"]) for each in facts["seeds"]]
     if seed is not None and seed not in seeds:
@@ -179,9 +180,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         inside = sorted(each.name for each in folder.iterdir() if (each / "run.json").is_file())
         raise UsageError(f"{folder} holds a run for each of several rates.", next=f"one of: {', '.join(inside)}")
     if not file.is_file():
-        raise UsageError(
-            f"{folder} is not a run folder.", why="It has no run.json.", next="umecache fuse --method ume makes one"
-        )
+        raise UsageError(f"{folder} is not a run folder.", why="It has no run.json.", next="umecache fuse makes one")
     try:
         facts = json.loads(file.read_text("utf-8"))
         if isinstance(facts, dict) and facts.get("pretrained"):
