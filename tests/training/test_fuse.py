@@ -104,6 +104,7 @@ def test_one_seed_makes_one_flat_folder(world: Any, private_home: Path) -> None:
         "model.safetensors",
         "results_val.json",
         "history.csv",
+        "job.json",
     }
     assert first.document["std"] == 0.0
     assert load_run(first.path).model.training is False

@@ -9,7 +9,6 @@ several text or image stores are named, there is one pass for every pair of them
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from umecache.encoders.base import Json
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
 from umecache.sharing.urls import public_facts
+from umecache.training.cells import find_cells
 from umecache.training.config import CompareConfig
 from umecache.training.folders import NewFolder, finished, stamp
 from umecache.training.head import HeadSpec
@@ -37,11 +37,12 @@ from umecache.training.job import (
     say_run,
     settle_order,
 )
-from umecache.training.model import modalities_of, share_arguments
+from umecache.training.left_out import Failed, without_failures
+from umecache.training.model import share_arguments
 from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions, load_questions
 from umecache.training.recipe import Recipe, load_recipe
-from umecache.training.resolve import Source, find_sources
+from umecache.training.resolve import Source
 from umecache.training.reuse import Kept, rate_job
 from umecache.training.runs import versions, write_json
 from umecache.training.table import write_csv, write_markdown
@@ -62,7 +63,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     """Train and score every method with every seed; write run folders, `compare.json`, `report.md` and `table.csv`.
 
     Raises:
-        UmecacheError: data, stores or options that don't fit; a loss that is not finite; an `out` that is taken.
+        UmecacheError: data, stores or options that don't fit; no head with a finite loss; an `out` that is taken.
     """
     started = time.perf_counter()
     recipe = load_recipe(config.recipe) if config.recipe else None
@@ -70,7 +71,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     with place(config) as where:
         reporter = (reporter or Silent()) if where.is_main else Silent()
         questions = load_questions(config)
-        cells = _cells(config, questions, reporter)
+        cells = find_cells(config, questions, reporter)
         default = runs_home() / questions.dataset.name / f"compare-{stamp()}"
         check_initial(config, arguments, cells, questions)
         config = settle_order(config, questions.train, cells, where)
@@ -85,17 +86,22 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
             folder, checkpoints, tracker = made
             say_run(folder, config, reporter)
             rows: list[dict[str, Any]] = []
+            failed: list[Failed] = []
             bytes_read = 0
             reading: list[dict[str, Json]] = []
             for number, sources in enumerate(cells):
                 material = Material(questions, sources, config, where.device, checkpoints, tracker)
                 rates, results = _train_cell(material, config, arguments, number, reporter, kept)
                 if where.is_main:
+                    lost, results = without_failures(material, results)
+                    failed += lost
                     rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
                 bytes_read += material.bytes_read
                 reading.append(material.reading())
             if not where.is_main:
                 return Comparison(folder.path, {})
+            if not rows:
+                raise failed[0].failure
             for row in rows:
                 row["source"] = _figure(recipe, row)
             document: dict[str, Any] = {
@@ -113,7 +119,8 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "baselines": questions.baselines,
                 "recipe": _recipe_facts(recipe),
                 "notes": _notes(config, questions, rows),
-                "warnings": _warnings(config, questions, cells, rows),
+                "failed": [each.facts() for each in failed],
+                "warnings": [*_warnings(config, questions, cells, rows), *(each.in_words() for each in failed)],
                 "seconds_total": round(time.perf_counter() - started, 2),
                 "asked": public_facts(asdict(config)),
                 "versions": versions(),
@@ -131,24 +138,6 @@ def _trained_before(config: CompareConfig, job: Mapping[str, Any]) -> Comparison
         return None
     document = json.loads((path / "compare.json").read_text("utf-8"))
     return None if "html" in document else Comparison(path, document)
-
-
-def _cells(config: CompareConfig, questions: Questions, reporter: Reporter) -> list[tuple[Source, ...]]:
-    """The stores of every pass; all of them are found and checked before anything is trained."""
-    return [
-        find_sources(
-            questions.dataset,
-            (questions.train, questions.evaluation),
-            text=text,
-            image=image,
-            features=config.features,
-            facts=config.facts,
-            limit=config.limit,
-            needed=modalities_of(config.methods),
-            reporter=reporter,
-        )
-        for text, image in itertools.product(config.text or (None,), config.image or (None,))
-    ]
 
 
 def _train_cell(
@@ -184,7 +173,7 @@ def _train_cell(
     missing = [spec for number, spec in enumerate(specs) if number not in found]
     if found:
         reporter.say(f"{len(found)} of {len(specs)} heads are taken over from {config.out}; {len(missing)} to train")
-    trained = run_heads(material, missing, reporter, name=f"heads-{number}") if missing else []
+    trained = run_heads(material, missing, reporter, name=f"heads-{number}", tolerant=True) if missing else []
     if len(trained) < len(missing):  # another process than the main, which alone has all results and writes them
         return rates, trained
     rest = iter(trained)

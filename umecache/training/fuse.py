@@ -68,14 +68,15 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
         with run_folder(config, default, job, where) as (folder, checkpoints, tracker):
             say_run(folder, config, reporter)
             material = Material(questions, sources, config, where.device, checkpoints, tracker)
-            results = run_heads(material, specs, reporter)
+            results = run_heads(material, specs, reporter, tolerant=len(config.rates) > 1)
             if not where.is_main:
                 return RunResult(folder.path, {})
             if len(config.rates) == 1:
                 document = write_method(folder, results, material)
             else:
                 document = write_sweep(folder, config, results, material)
-    for note in questions.notes:
+    lost = [f"No run at rate {each['lr']:g}: {each['why']}" for each in document.get("failed", ())]
+    for note in (*questions.notes, *lost):
         reporter.say(f"note: {note}")
     document |= {
         "text": material.model_of("text"),
@@ -88,6 +89,6 @@ def fuse(config: FuseConfig, reporter: Reporter | None = None) -> RunResult:
         "bytes_read": material.bytes_read,
         "reading": material.reading(),
         "seconds_total": round(time.perf_counter() - started, 2),
-        "notes": list(questions.notes),
+        "notes": [*questions.notes, *lost],
     }
     return RunResult(folder.path, document)

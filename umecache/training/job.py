@@ -167,7 +167,12 @@ class Material:
 
 
 def run_heads(
-    material: Material, specs: Sequence[HeadSpec], reporter: Reporter, *, name: str = "heads"
+    material: Material,
+    specs: Sequence[HeadSpec],
+    reporter: Reporter,
+    *,
+    name: str = "heads",
+    tolerant: bool = False,
 ) -> list[Result]:
     """Train one head per spec, then answer and score the eval split. Among several processes, the main one gets all
     results and the others their own.
@@ -176,10 +181,16 @@ def run_heads(
 
     Args:
         name: of this pass among those of the run, for its checkpoint.
+        tolerant: a head whose loss is not finite is left behind (`head.failure` says why) instead of stopping the rest.
+
+    Raises:
+        JobFailed: a loss that is not finite, unless `tolerant`.
     """
     config, questions = material.config, material.questions
     index, held = (questions.trained_on, None) if config.patience is None else questions.held_out
-    heads, answers_HQ = _one_pass(material, specs, index, held, reporter, name=name, label="training", answer=True)
+    heads, answers_HQ = _one_pass(
+        material, specs, index, held, reporter, name=name, label="training", answer=True, tolerant=tolerant
+    )
     return [
         Result(head, questions.answers(answers_Q), questions.score(answers_Q))
         for head, answers_Q in zip(heads, answers_HQ, strict=True)
@@ -196,6 +207,7 @@ def _one_pass(
     name: str,
     label: str,
     answer: bool,
+    tolerant: bool,
 ) -> tuple[list[Head], Index]:
     """Trained heads, and what they answer on the eval split [H, Q] (nothing, unless asked).
 
@@ -222,7 +234,7 @@ def _one_pass(
         reporter=reporter,
         label=label,
         images=material.images,
-        tolerant=not answer,
+        tolerant=tolerant,
         keeper=keeper,
         told=told,
     )
@@ -282,7 +294,9 @@ def choose_rates(
         for method, arguments in methods.items()
         for lr in grid
     ]
-    heads, _ = _one_pass(material, specs, index, held, reporter, name=name, label="choosing rates", answer=False)
+    heads, _ = _one_pass(
+        material, specs, index, held, reporter, name=name, label="choosing rates", answer=False, tolerant=True
+    )
     chosen: dict[str, Rate] = {}
     for method in methods:
         tried = {head.spec.lr: head.held_out for head in heads if head.spec.method == method}

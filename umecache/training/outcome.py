@@ -21,6 +21,7 @@ from umecache.sharing.urls import public_facts
 from umecache.training.config import FuseConfig
 from umecache.training.folders import NewFolder
 from umecache.training.job import Material, Result
+from umecache.training.left_out import without_failures
 from umecache.training.reuse import head_job
 from umecache.training.runs import versions, write_json, write_run
 
@@ -76,14 +77,22 @@ def write_method(folder: NewFolder, results: Sequence[Result], material: Materia
 
 
 def write_sweep(folder: NewFolder, config: FuseConfig, results: Sequence[Result], material: Material) -> dict[str, Any]:
-    """Write a run folder for each rate, `lr-RATE`, and `sweep.json` over them; the document of `fuse` with several."""
+    """Write a run folder for each rate, `lr-RATE`, and `sweep.json` over them; the document of `fuse` with several.
+
+    Raises:
+        JobFailed: no rate trains the method.
+    """
     rows = []
-    for lr in config.rates:
+    failed, results = without_failures(material, results)
+    if not results:
+        raise failed[0].failure
+    for lr in dict.fromkeys(each.head.spec.lr for each in results):
         name = f"lr-{lr:g}"
         inner = NewFolder(folder.building / name, folder.path / name)
         inner.building.mkdir()
         rows.append(write_method(inner, [each for each in results if each.head.spec.lr == lr], material))
     document: dict[str, Any] = {"run": str(folder.path), "method": config.method, "rows": rows}
+    document["failed"] = [each.facts() for each in failed]
     write_json(folder.building / "sweep.json", document)
     return document
 
