@@ -93,6 +93,16 @@ class Split:
             return self.image_path(file_id)
         return None if self._sounds is None else self._sounds.path(file_id)
 
+    @property
+    def names_files(self) -> bool:
+        """Items name their files one by one, and numbers mean something in their own split only."""
+        return isinstance(self._index, ListedFiles)
+
+    def named_file(self, modality: str, number: int) -> Path | None:
+        """The file that an item names for its image or sound, be it there or not; None where it names none."""
+        index = self._index if modality == "image" else self._sounds
+        return index.named(number) if isinstance(index, ListedFiles) else None
+
     @cached_property
     def missing_images(self) -> tuple[int, ...]:
         """Images that questions ask about and no file has, in the order of `image_ids`."""

@@ -60,6 +60,10 @@ class ListedFiles(ImageIndex):
         file = self._files.get(image_id)
         return file if file is not None and file.is_file() else None
 
+    def named(self, number: int) -> Path | None:
+        """The file that an item names, be it there or not."""
+        return self._files.get(number)
+
     def check(self, image_ids: Iterable[int]) -> None:
         """Each number has one file."""
 

@@ -20,6 +20,7 @@ from umecache.data.scoring import EXACT, Scores, score_predictions
 from umecache.encoders.base import Json
 from umecache.errors import DataError
 from umecache.training.config import TrainConfig
+from umecache.training.overlap import refuse_shared_questions, shared_inputs
 from umecache.training.targets import Index, Targets, hold_out, some_labels
 
 
@@ -142,7 +143,7 @@ def load_questions(config: TrainConfig) -> Questions:
     dataset = open_dataset(config.data)
     train = dataset.split(config.train_split, limit=config.limit)
     evaluation = dataset.split(config.eval_split, limit=config.limit)
-    _check_overlap(train, evaluation)
+    refuse_shared_questions(train, evaluation)
     if train.annotations is None:
         raise DataError(
             f"{train.folder}: the split {train.name!r} has no annotations.",
@@ -159,26 +160,7 @@ def load_questions(config: TrainConfig) -> Questions:
             why=f"--classes {config.classes}, --min-count {config.min_count}.",
             next="--min-count 1",
         )
-    return Questions(config, dataset, train, evaluation, vocab, targets, labelled, _notes(train, evaluation))
-
-
-def _check_overlap(train: Split, evaluation: Split) -> None:
-    """Ids may start anew in each split; a shared question has the same id, image and words."""
-    known = set(train.questions)
-    shared = [question.id for question in evaluation.questions if question in known]
-    if shared:
-        raise DataError(
-            f"{len(shared):,} questions of {evaluation.name!r} are in {train.name!r} too (first: {shared[0]}).",
-            why="An accuracy on the questions that a head was trained on says nothing.",
-            next="umecache data split DIR --by image --fraction 0.1 makes splits that share none",
-        )
-
-
-def _notes(train: Split, evaluation: Split) -> tuple[str, ...]:
-    shared = set(train.image_ids) & set(evaluation.image_ids)
-    if not shared:
-        return ()
-    return (f"{train.name} and {evaluation.name} share {len(shared):,} image ids: accuracy may flatter every method.",)
+    return Questions(config, dataset, train, evaluation, vocab, targets, labelled, shared_inputs(train, evaluation))
 
 
 def _wording(question: Question) -> str:
