@@ -129,5 +129,8 @@ def test_pre_training_takes_what_it_can() -> None:
         PretrainConfig(mask_share=1.5)
     with pytest.raises(UsageError, match="one seed"):
         PretrainConfig(seeds=(0, 1))
+    for name, value in (("accumulate", 2), ("patience", 1), ("stack_seeds", True), ("label_limit", 9)):
+        with pytest.raises(UsageError, match=f"{name} means nothing"):
+            PretrainConfig(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--label-limit"):
         FuseConfig(label_limit=0)

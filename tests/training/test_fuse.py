@@ -73,10 +73,8 @@ def test_a_run_folder_holds_what_was_asked_and_on_what(learned: Any, world: Any)
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
 
 
-@pytest.mark.parametrize("seed", [None, 0, 3])
-def test_a_loaded_run_gives_the_answers_of_its_results_file(learned: Any, world: Any, seed: int | None) -> None:
-    run = load_run(learned.path, seed=seed)
-    assert run.path.name == f"seed-{seed or 0}"
+def val_features(world: Any) -> dict[str, Any]:
+    """Tokens and masks of every question of val."""
     split = open_dataset(world.data).split("val")
     features = {}
     for name, folder, ids in (
@@ -85,10 +83,31 @@ def test_a_loaded_run_gives_the_answers_of_its_results_file(learned: Any, world:
     ):
         tokens_BTD, mask_BT = open_store(folder / "val").batch(np.array(ids))
         features[name] = torch.from_numpy(np.array(tokens_BTD, np.float32)), torch.from_numpy(np.array(mask_BT))
+    return features
+
+
+@pytest.mark.parametrize("seed", [None, 0, 3])
+def test_a_loaded_run_gives_the_answers_of_its_results_file(learned: Any, world: Any, seed: int | None) -> None:
+    run = load_run(learned.path, seed=seed)
+    assert run.path.name == f"seed-{seed or 0}"
+    features = val_features(world)
     answers = read_results(run.path / "results_val.json")
     assert dict(zip(answers, run.predict(features), strict=True)) == answers
     assert run.fusion.out_dim == run.head.in_features
     assert run.logits(features).shape == (72, 3)
+
+
+def test_a_run_answers_in_the_precision_that_it_was_trained_in(world: Any, tmp_path: Path) -> None:
+    run = load_run(fuse(config(world, method="product", precision="bfloat16", out=str(tmp_path / "run"))).path)
+    features = val_features(world)
+    with torch.inference_mode():
+        found = run.logits(features)
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = run.model(features).float()
+        exact = run.model(features)
+    assert torch.equal(found, expected) and not torch.equal(found, exact)
+    answers = read_results(run.path / "results_val.json")
+    assert dict(zip(answers, run.predict(features), strict=True)) == answers
 
 
 def test_a_seed_that_isn_t_there(learned: Any) -> None:

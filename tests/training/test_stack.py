@@ -175,5 +175,8 @@ def test_a_comparison_with_stacked_seeds(world: Any, tmp_path: Path) -> None:
         done = compare(CompareConfig(**settings, stack_seeds=stack, out=str(tmp_path / str(stack))), said)
         rows[stack] = [[seed["overall"] for seed in row["seeds"]] for row in done.document["rows"]]
         assert stack is any("--stack-seeds" in note for note in done.document["notes"])
+        assert not stack or any(
+            note.startswith("Trained stacked (--stack-seeds): product. ") for note in done.document["notes"]
+        )
     assert rows[True] == rows[False]
     assert [line.split()[0] for line in said.lines if "stacked" in line] == ["ume"]

@@ -216,6 +216,7 @@ def _write_cell(
                 "lr_job": rate_job(method, own[0].head.spec.method_args, config.lr_grid, material) if rates else None,
                 "parameters": facts["parameters"],
                 "seconds": facts["seconds"],
+                "stacked": any(result.head.stacked for result in own),
                 "method_args": dict(own[0].head.spec.method_args),
                 **material.sizes(material.questions.evaluation),
                 "missing_inputs": material.missing_inputs(material.questions.evaluation),
@@ -259,9 +260,9 @@ def _notes(config: CompareConfig, questions: Questions, rows: list[dict[str, Any
             f"Trained on the answers of {len(questions.labelled):,} of {len(questions.train.questions):,} questions "
             "(--label-limit); the vocabulary is theirs too."
         )
-    if config.stack_seeds:
+    if stacked := dict.fromkeys(row["method"] for row in rows if row["stacked"]):
         notes.append(
-            "Heads of one method were trained stacked (--stack-seeds): their numbers are those of single runs within "
+            f"Trained stacked (--stack-seeds): {', '.join(stacked)}. Their numbers are those of single runs within "
             "rounding only, and with dropout they draw other masks."
         )
     if config.lr == "auto":

@@ -172,7 +172,8 @@ class CompareConfig(TrainConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainConfig(TrainConfig):
-    """One method, without answers: shared fields about answers, scoring and early stopping don't matter."""
+    """One method, without answers: shared fields about answers and scoring don't matter, those about early stopping,
+    accumulation and stacked seeds are refused."""
 
     eval_split: str = ""  # none is looked at
     text: str | None = None
@@ -193,6 +194,9 @@ class PretrainConfig(TrainConfig):
             _choice("objectives", name, ("match", "mask"))
         if len(self.seeds) != 1:
             raise UsageError("Pre-training takes one seed.", next="one run for each seed")
+        for name, nothing in (("accumulate", 1), ("patience", None), ("stack_seeds", False), ("label_limit", None)):
+            if getattr(self, name) != nothing:
+                raise UsageError(f"{name} means nothing in pre-training.", next=f"leave out {name}")
 
 
 SEEDS_HELP = "--seeds 5 (that many: 0 to 4), --seeds 0,1,7 (these), --seeds 0, (one)"

@@ -89,6 +89,7 @@ class Head:
         seconds: time of this head's own steps and predictions; on GPUs only what the host saw of it.
         failure: why it can't go on (a loss that is not finite), else None.
         closed: its training is over.
+        stacked: it shared passes with other seeds (`stack.py`).
         random: the random numbers that are its own.
         facts: what its fusion tells of the last batch that was answered.
     """
@@ -126,7 +127,7 @@ class Head:
         self._losses: list[Tensor] = []
         self._best: dict[str, Tensor] | None = None
         self._best_score, self.best_epoch = -math.inf, 0
-        self.closed = False
+        self.closed = self.stacked = False
         self.facts: dict[str, float] = {}
 
     @property
@@ -264,6 +265,7 @@ class Head:
         facts = {
             "spec": dataclasses.asdict(self.spec),
             "closed": self.closed,
+            "stacked": self.stacked,
             "facts": self.facts,
             "step": self._step,
             "seconds": self.seconds,
@@ -283,6 +285,7 @@ class Head:
             parts.setdefault(part, {})[rest] = value
         self.model.load_state_dict(parts["model"])
         self.closed, self.facts = facts["closed"], dict(facts["facts"])
+        self.stacked = bool(facts.get("stacked", False))
         if self.closed:
             self._average = None
         elif self._average is not None:

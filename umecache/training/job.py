@@ -187,6 +187,11 @@ def run_heads(
         JobFailed: a loss that is not finite, unless `tolerant`.
     """
     config, questions = material.config, material.questions
+    if material.checkpoints.processes > len(specs):
+        reporter.say(
+            f"{material.checkpoints.processes} devices for {len(specs)} heads: each head is trained on one, so "
+            f"{material.checkpoints.processes - len(specs)} have nothing to do; more seeds or methods would use them"
+        )
     index, held = (questions.trained_on, None) if config.patience is None else questions.held_out
     heads, answers_HQ = _one_pass(
         material, specs, index, held, reporter, name=name, label="training", answer=True, tolerant=tolerant

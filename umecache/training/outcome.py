@@ -119,6 +119,7 @@ def _write_head(folder: NewFolder, result: Result, material: Material) -> dict[s
         "job": head_job(head.spec, material),
         "parameters": head.parameters,
         "seconds": round(head.seconds, 2),
+        "stacked": head.stacked,
         "facts": {name: round(value, 4) for name, value in head.facts.items()},
     }
     write_run(folder.building, facts, model=head.model, history=head.history)

@@ -141,6 +141,7 @@ def _restore(head: Head, folder: Path, facts: Mapping[str, Any], history: list[E
     head.model.eval()
     head.closed, head.history = True, history
     head.seconds, head.facts = float(facts["seconds"]), dict(facts["facts"])
+    head.stacked = bool(facts.get("stacked", False))
     head.best_epoch = int(facts["seeds"][0]["best_epoch"])
 
 

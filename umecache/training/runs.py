@@ -32,6 +32,7 @@ from torch import Tensor
 from umecache.data.answers import AnswerVocab
 from umecache.encoders.base import Json
 from umecache.errors import DataError, UsageError
+from umecache.extraction.devices import autocast
 from umecache.fusion.base import Features, Fusion
 from umecache.home import find_run
 from umecache.training.head import Epoch
@@ -70,14 +71,16 @@ class Run:
         return self.model.classifier
 
     def logits(self, features: Features) -> Tensor:
-        """Logits [B, C] of a batch; gradients flow, so that explanations can ask for them."""
-        logits_BC: Tensor = self.model(features)
-        return logits_BC
+        """Logits [B, C] of a batch, in the precision of the run, as it answered; gradients flow."""
+        device = next(self.model.parameters()).device
+        with autocast(device, self.facts.get("asked", {}).get("precision", "float32")):
+            logits_BC: Tensor = self.model(features)
+        return logits_BC.float()
 
     def predict(self, features: Features) -> list[str]:
         """The likeliest answer of each question of a batch."""
         with torch.inference_mode():
-            best_B = self.model(features).argmax(dim=-1)
+            best_B = self.logits(features).argmax(dim=-1)
         return [self.vocab.answers[int(answer)] for answer in best_B]
 
     def answer(

@@ -20,7 +20,6 @@ from umecache.data.dataset import Split, open_dataset
 from umecache.data.scoring import EXACT, Scores, score_predictions
 from umecache.encoders.base import Json
 from umecache.errors import UsageError
-from umecache.extraction.devices import autocast
 from umecache.reporting import Reporter, Silent
 from umecache.sharing.reading import is_remote, located, open_store
 from umecache.sharing.urls import public
@@ -75,10 +74,9 @@ def answer_split(
         {source.name: (source.stores[split], source.ids(part)) for source in sources}, device=device, residency="store"
     )
     classes_Q = np.empty(len(part.questions), np.int64)
-    precision = facts["asked"].get("precision", "float32")
     with reporter.task(f"answering {split}", len(classes_Q), "questions") as task:
         for batch in batches(reader, np.arange(len(classes_Q)), batch_size=batch_size):
-            with torch.inference_mode(), autocast(device, precision):
+            with torch.inference_mode():
                 classes_Q[batch.index] = run.logits(batch.features).argmax(dim=-1).cpu().numpy()
             task.advance(len(batch.index))
     answers = run.vocab.answers

@@ -66,6 +66,7 @@ class Stack:
             for stacked in self._weights.values():
                 stacked.grad = None
         for head in self.heads:
+            head.stacked = True
             head.seconds += (time.perf_counter() - started) / len(self.heads)
 
     def _passes(self, features: Features, target: Tensor, weight: float) -> Tensor:
