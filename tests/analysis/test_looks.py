@@ -13,6 +13,10 @@ from umecache.analysis.looks import Head, open_heads
 from umecache.analysis.maps import grad_cam
 from umecache.data.results import read_results
 from umecache.errors import UmecacheError
+from umecache.extraction.config import ExtractConfig, ModelRequest
+from umecache.extraction.extract import extract
+from umecache.training.compare import compare
+from umecache.training.config import CompareConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +27,32 @@ def heads(sample_run: SimpleNamespace) -> list[Head]:
 def test_labels_tell_heads_apart(heads: list[Head], sample_run: SimpleNamespace) -> None:
     assert [head.label for head in heads] == ["concat (seed-0)", "concat (seed-1)"]
     assert [head.label for head in open_heads([sample_run.path], seed=1)] == ["concat"]
+
+
+def test_a_grid_of_several_encoders_is_explained_row_by_row(sample_run: SimpleNamespace, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    request = ModelRequest(name="sample-image")
+    extract(ExtractConfig(models=(request,), data=str(sample_run.data), store=again, dtype="float32", device="cpu"))
+    config = CompareConfig(
+        data=str(sample_run.data),
+        text=(str(sample_run.stores["text"]),),
+        image=(str(sample_run.stores["image"]), str(again)),
+        methods=("text-only", "concat"),
+        seeds=(0,),
+        width=8,
+        epochs=1,
+        device="cpu",
+        out=str(tmp_path / "grid"),
+    )
+    grid = compare(config)
+    images = [row["image"] for row in grid.document["rows"] if row["method"] == "concat"]
+    moved = grid.path.rename(tmp_path / "moved")
+    expected = [f"concat, sample-text + {image}" for image in images]
+    assert [head.label for head in open_heads([moved])] == expected and len(set(images)) == 2
+    runs = [path.parent for path in sorted(moved.rglob("concat/run.json"))]
+    assert sorted(head.label for head in open_heads(runs)) == sorted(
+        f"concat (sample-text + {image})" for image in images
+    )
 
 
 def test_answers_and_maps_are_the_heads_own(heads: list[Head]) -> None:

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from umecache.analysis.evidence import read_document
+from umecache.analysis.evidence import local, read_document
 from umecache.analysis.faithfulness import ORDERS, Faithfulness, faithfulness
 from umecache.analysis.inputs import Inputs, open_inputs
 from umecache.analysis.maps import chances, maps_of, mixed, places
+from umecache.analysis.sections import labels
 from umecache.analysis.table import is_control
 from umecache.data.dataset import Annotation, Question, Split
 from umecache.encoders.base import TokenGrid
@@ -226,12 +227,15 @@ def open_heads(
         UmecacheError: no run, runs of different questions, stores or data that are gone or others.
     """
     folders: list[Path] = []
+    said: list[str | None] = []  # what a comparison calls its rows
     for path in paths:
-        folders += _rows(path) if (path / "compare.json").is_file() else [path]
+        rows = _rows(path) if (path / "compare.json").is_file() else [(path, None)]
+        folders += [folder for folder, _ in rows]
+        said += [name for _, name in rows]
     runs = [load_run(folder, seed=seed, device=device) for folder in folders]
     splits: dict[str, Split] = {}  # read once for all runs on it
     heads = []
-    for label, run in zip(_labels(folders, runs), runs, strict=True):
+    for label, run in zip(_labels(folders, runs, said), runs, strict=True):
         told = json.dumps(
             [data or run.facts["data"]["folder"], run.facts["data"]["eval_split"], run.facts["asked"]["limit"]]
         )
@@ -248,16 +252,24 @@ def open_heads(
     return heads
 
 
-def _rows(path: Path) -> list[Path]:
-    rows = read_document(path)["rows"]
-    chosen = [row for row in rows if not is_control(row["method"])] or rows
-    return [path / "runs" / Path(row["run"]).name for row in chosen]
+def _rows(path: Path) -> list[tuple[Path, str | None]]:
+    """The run folders of a comparison, controls left out, and what its report calls them."""
+    document = read_document(path)
+    named = list(zip(document["rows"], labels(document), strict=True))
+    chosen = [(row, name) for row, name in named if not is_control(row["method"])] or named
+    return [(local(document, row["run"], path), name) for row, name in chosen]
 
 
-def _labels(folders: Sequence[Path], runs: Sequence[Run]) -> list[str]:
-    """The method; with the folder's name where two runs are of one method."""
-    methods = [str(run.facts["method"]) for run in runs]
-    return [
-        method if methods.count(method) == 1 else f"{method} ({folder.name})"
-        for method, folder in zip(methods, folders, strict=True)
-    ]
+def _labels(folders: Sequence[Path], runs: Sequence[Run], said: Sequence[str | None]) -> list[str]:
+    """A name for each: the comparison's own, else the method; in brackets, where several are called so, what tells
+    them apart: encoders, the folder, or its whole path."""
+    found = [name or str(run.facts["method"]) for name, run in zip(said, runs, strict=True)]
+    encoders = [" + ".join(dict.fromkeys(str(each["model"]) for each in run.facts["features"])) for run in runs]
+    for name in {name for name in found if found.count(name) > 1}:
+        places = [place for place, other in enumerate(found) if other == name]
+        for words in (encoders, [folder.name for folder in folders], list(map(str, folders))):
+            if len({words[place] for place in places}) == len(places):
+                for place in places:
+                    found[place] = f"{name} ({words[place]})"
+                break
+    return found
