@@ -13,6 +13,7 @@ import fsspec
 import pytest
 
 from tests.stores.toy import Toy, begin, tree, write
+from umecache.errors import UsageError
 from umecache.sharing.pull import pull
 from umecache.sharing.push import push
 from umecache.sharing.remotes import FsspecRemote, RemoteFailed
@@ -169,8 +170,11 @@ def test_a_folder_with_its_card(store: Path, tmp_path: Path) -> None:
 
 def test_what_can_not_be_pushed(toy: Toy, tmp_path: Path) -> None:
     begin(tmp_path / "begun", toy)
-    with pytest.raises(StoreMissing, match="No finished store"):
+    with pytest.raises(StoreMissing, match="No finished store") as caught:
         push(tmp_path / "begun", URL)
+    assert "still being written" in caught.value.why
+    with pytest.raises(UsageError, match="names no bucket"):
+        push(tmp_path / "begun", "s3://")
 
 
 @pytest.mark.skipif(

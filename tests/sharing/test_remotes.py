@@ -101,3 +101,8 @@ def test_whatever_a_library_raises_is_said_in_words() -> None:
         list(remote.stream("x", 0, 5))
     assert isinstance(caught.value, UmecacheError)
     assert caught.value.exit_status == 1
+    for told, advice in ((PermissionError("no"), "credentials"), (OSError("timed out"), "same command again")):
+        Broken.cat_file = lambda *args, told=told, **said: (_ for _ in ()).throw(told)  # type: ignore[method-assign]
+        with pytest.raises(RemoteFailed) as caught:
+            list(remote.stream("x", 0, 5))
+        assert advice in caught.value.next

@@ -12,6 +12,7 @@ import pytest
 
 from tests.sharing.services import Folder, Service
 from tests.stores.toy import Toy, tree, write
+from umecache.sharing.fetch import PARTS
 from umecache.sharing.pull import pull, staging_of
 from umecache.sharing.push import push
 from umecache.sharing.remotes import FsspecRemote
@@ -74,10 +75,12 @@ def test_a_push_that_is_killed(store: Path, service: Service, tmp_path: Path, mo
         real(remote, files)
 
     monkeypatch.setattr(FsspecRemote, "write", write)
-    push(store, url)
+    (again,) = push(store, url)
+    files = {name: len(data) for name, data in tree(store).items()}
     whole = {name for name in there if name.startswith("tokens/c/") and receipt_of(name) in there}
     assert whole
     assert not whole & set(written)  # shards that had arrived with their receipts are not sent again
+    assert again.bytes == sum(files.values()) - sum(files[name] + files[receipt_of(name)] for name in whole)
     pull(url, tmp_path / "back")
     assert tree(tmp_path / "back") == tree(store)
 
@@ -93,9 +96,11 @@ def test_a_pull_that_is_killed(store: Path, service: Service, tmp_path: Path) ->
     assert not target.exists()
     arrived = [name for name in tree(staging_of(target)) if not name.startswith(".writing")]
     assert len(arrived) > 5
+    halves = sum(path.stat().st_size for path in (staging_of(target) / PARTS).iterdir())
     (moved,) = pull(url, target)
     assert tree(target) == tree(store)
-    assert moved.there >= sum((target / name).stat().st_size for name in arrived if name not in LISTS)
+    assert moved.there == sum((target / name).stat().st_size for name in arrived if name not in LISTS)
+    assert moved.bytes == sum(map(len, tree(store).values())) - moved.there - halves  # nothing came twice
 
 
 LISTS = ("CHECKSUMS", "manifest.json")  # which come first, every time

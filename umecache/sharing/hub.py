@@ -48,7 +48,7 @@ class HubRemote(FsspecRemote):
         organisation, name, *folders = url.removeprefix(PREFIX).rstrip("/").split("/")
         name, _, revision = name.partition("@")
         from huggingface_hub import HfApi, HfFileSystem
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
         if not sys.stderr.isatty():  # its bars are for people who watch a commit of gigabytes, not for logs
             disable_progress_bars()

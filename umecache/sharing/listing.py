@@ -158,6 +158,12 @@ def find_remote_stores(remote: Remote, splits: Sequence[str] | None) -> list[str
         raise UsageError(f"{remote.url} is a store of the split {names['']!r}.", next="Leave out --split.")
     lacking = [each for each in splits or () if not any(each in (names[n], n.split("/")[-1]) for n in chosen)]
     if not chosen or lacking:
+        if isinstance(remote, FolderRemote) and (remote.folder / WORK).exists():
+            raise StoreMissing(
+                f"No finished store at {remote.url}.",
+                why="It is still being written.",
+                next="Wait until `umecache extract` has finished, or run that again.",
+            )
         raise StoreMissing(
             f"No finished store{f' of the split {lacking[0]!r}' if lacking else ''} at {remote.url}.",
             why=f"It has: {', '.join(names)}." if names else "It has no CHECKSUMS, stores.json or folder of a split.",

@@ -6,10 +6,12 @@ remote.sizes(10_000)          # name -> bytes of what lies below it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from umecache.errors import UsageError
 from umecache.sharing.remotes import FsspecRemote, RemoteFailed, RemoteMissing, speaking
 
 PAGE = 1000  # objects of one answer
@@ -19,10 +21,15 @@ def open_objects(url: str) -> ObjectRemote:
     """The remote of an `s3://` or `gs://` URL.
 
     Raises:
+        UsageError: it names no bucket.
         RemoteFailed: its library refuses the URL, or knows no credentials.
     """
     from fsspec.core import url_to_fs
 
+    if not url.partition("://")[2].strip("/"):
+        raise UsageError(f"{url} names no bucket.", next=f"{url.partition('://')[0]}://BUCKET/FOLDER")
+    for name in ("gcsfs", "asyncio"):  # they would print their tracebacks, beside the one line of ours
+        logging.getLogger(name).addHandler(logging.NullHandler())
     with speaking(url):
         system, root = url_to_fs(url)
     kind = S3Remote if url.startswith("s3://") else GsRemote

@@ -255,7 +255,7 @@ def check_room(target: Path, total: float) -> None:
     free = shutil.disk_usage(staging_of(target).parent).free
     if total > free:
         raise StoreWriteFailed(
-            f"{target} needs {total / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free there.",
+            f"{target} needs {total / 1e6:,.1f} MB; {free / 1e6:,.1f} MB are free there.",
             next="Make room, name another disk, or ask for less: --split val, --ids FILE.",
         )
 

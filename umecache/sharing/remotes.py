@@ -21,6 +21,9 @@ from umecache.stores.files import inside, size_of
 BLOCK = 4 << 20  # bytes read at a time
 RETRY = "Run the same command again: what has arrived is kept."
 
+RIGHTS = "Check the name, the credentials and what they may do; what has arrived is kept."
+DENIED = ("Credential", "Authentication", "AccessDenied", "401", "403")  # in what libraries say
+
 # Protocol -> the package that fsspec needs for it, and our extra that brings it.
 PROTOCOLS = {
     "s3": ("s3fs", "s3"),
@@ -138,7 +141,10 @@ def speaking(url: str) -> Iterator[None]:
         raise RemoteMissing(f"There is no {url}.") from error
     except Exception as error:
         told = public(f"{type(error).__name__}: {error}")[:220].rstrip(": ")  # libraries name signed URLs
-        raise RemoteFailed(f"{url} can't be reached or refuses.", why=f"{told}.", next=RETRY) from error
+        refused = isinstance(error, PermissionError) or any(word in told for word in DENIED)
+        raise RemoteFailed(
+            f"{url} can't be reached or refuses.", why=f"{told}.", next=RIGHTS if refused else RETRY
+        ) from error
 
 
 class FolderRemote:
