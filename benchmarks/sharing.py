@@ -1,12 +1,14 @@
-"""Push, pull, a part of the ids and remote reading against plain fsspec `put` and `get` of the same files, in one run.
+"""Push, pull, a part of the ids and remote reading against fsspec's `put` and `get` of the same files, in one run; and
+to a folder against `cp` and `rsync`.
 
     python benchmarks/sharing.py                        # against moto's S3 server on loopback, which it starts
     python benchmarks/sharing.py s3://bucket/scratch    # against a bucket of yours; the folder is overwritten
     python benchmarks/sharing.py --records 64 --json benchmarks/results/sharing.json
 
 Writes `--records` image records (577 x 768 float16, 0.9 MB each) in shards of 16, moves them each way, prints bytes,
-MB/s and the ratio to fsspec's time for all of it. fsspec checks nothing, we hash every byte and fsync every file; on
-loopback the server, which shares the machine, takes a large part of the time.
+MB/s and the ratio to the other's time for all of it. The others check nothing and leave it to the system when bytes
+reach the disk; we hash every byte and fsync every file. On loopback the server, which shares the machine, takes a large
+part of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,6 +36,11 @@ from umecache.sharing.reading import open_store
 from umecache.stores import open_writer
 
 TOKENS, DIM = 577, 768
+AGAINST = {
+    "fsspec put": ("push", "push again"),
+    "fsspec get": ("pull", "pull 5% of the ids", "read 5% of the ids", "read the first record"),
+    "cp": ("rsync", "cp, then sync", "push to a folder"),
+}
 
 
 def make(folder: Path, records: int) -> int:
@@ -107,12 +115,32 @@ def measure(url: str, records: int, folder: Path) -> dict[str, Any]:
         "read 5% of the ids": lambda: read(some, "some"),
         "read the first record": lambda: read([0], "one"),
     }
+    for program, words in (("cp", ["-r"]), ("rsync", ["-a"])):
+        if shutil.which(program):
+            command = [program, *words, str(folder / "store"), str(folder / program)]
+            ways[program] = lambda command=command: subprocess.run(command, check=True) and size
+    flush = ["sh", "-c", 'cp -r "$0" "$1" && sync -f "$1"', str(folder / "store"), str(folder / "flushed")]
+    ways["cp, then sync"] = lambda: subprocess.run(flush, check=True) and size
+    ways["push to a folder"] = lambda: push(folder / "store", str(folder / "pushed"))[0].bytes
     found = {}
     for name, way in ways.items():
-        started = time.perf_counter()
+        os.sync()  # what came before is not paid for by the next
+        used, started = os.times(), time.perf_counter()
         moved = way()
-        found[name] = {"bytes": moved, "seconds": time.perf_counter() - started, "share": moved / size}
-    return {"records": records, "bytes": size, "ways": found}
+        seconds, now = time.perf_counter() - started, os.times()
+        cpu = sum(now[:4]) - sum(used[:4])
+        against = next((base for base, ours in AGAINST.items() if name in ours), name)
+        ratio = found[against]["seconds"] / seconds if against in found else 1.0
+        found[name] = {
+            "bytes": moved,
+            "seconds": round(seconds, 3),
+            "cpu": round(cpu, 3),
+            "share": round(moved / size, 4),
+            "against": against,
+            "ratio": round(ratio, 3),
+        }
+    load = [round(each, 1) for each in os.getloadavg()]
+    return {"records": records, "bytes": size, "cores": os.cpu_count(), "load": load, "ways": found}
 
 
 def main() -> None:
@@ -129,13 +157,11 @@ def main() -> None:
             with bucket() as url:
                 document = measure(url, args.records, Path(folder))
     ways = document["ways"]
-    print(f"{document['records']} records, {document['bytes'] / 1e6:,.1f} MB")
+    print(f"{document['records']} records, {document['bytes'] / 1e6:,.1f} MB; load {document['load'][0]}")
     for name, way in ways.items():
         rate = way["bytes"] / way["seconds"] / 1e6
-        base = ways["fsspec put" if "pu" in name and "pull" not in name else "fsspec get"]
-        ratio = base["seconds"] / way["seconds"]
-        moved = f"{way['bytes'] / 1e6:9,.1f} MB {way['share']:6.1%} {rate:8,.1f} MB/s"
-        print(f"{name:22} {moved} {ratio:6.2f} x as fast as fsspec, all of it")
+        moved = f"{way['bytes'] / 1e6:9,.1f} MB {way['share']:6.1%} {rate:8,.1f} MB/s {way['cpu']:6.1f} s of CPU"
+        print(f"{name:22} {moved} {way['ratio']:6.2f} x as fast as {way['against']}, all of it")
     if args.json:
         args.json.write_text(json.dumps(document, indent=2) + "\n")
 

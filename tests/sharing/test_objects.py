@@ -68,7 +68,23 @@ def test_a_listing_of_several_pages(bucket: Bucket, monkeypatch: pytest.MonkeyPa
         open_remote("s3://no-such-bucket-at-all/x").sizes(9)
     assert b"".join(remote.stream("a/0 é")) == b""
     assert b"".join(remote.stream("a/9 é", 9)) == b""
+    assert b"".join(remote.stream("a/9 é", 3, 3)) == b""
     assert read_small(remote, "a/9 é", 10) == b"x" * 9
+
+
+def test_one_request_brings_a_large_object_and_may_be_left(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("umecache.sharing.objects.BLOCK", 1000)
+    data = bytes(range(256)) * 40
+    bucket.put("vit/large", data)
+    remote = open_remote(f"{bucket.url}/vit")
+    before = len(bucket.requests())
+    assert b"".join(remote.stream("large", 7, 9000)) == data[7:9000]
+    assert len(bucket.requests()) == before + 1
+    for first in range(20):  # a reader that stops early leaves nothing open
+        assert next(iter(remote.stream("large", first))) == data[first : first + 1000]
+    assert b"".join(remote.stream("large")) == data
+    with pytest.raises(RemoteMissing, match="vit/none"):
+        list(remote.stream("none", 5))
 
 
 class Endless:

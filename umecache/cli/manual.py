@@ -87,6 +87,10 @@ EPILOGUE: Mapping[str, Rows] = {
         ("UMECACHE_HOME", "One home, or several in order, separated by colons. Default: ~/.cache/umecache."),
         ("UMECACHE_CACHE", "What is read from afar is kept here. Default: cache/ in the home."),
         ("UMECACHE_CACHE_SIZE", "How much of it. Default: 20GB."),
+        (
+            "UMECACHE_URLS",
+            "URLs with their secrets (?token=, a password), for all that lies below them; spaces between.",
+        ),
         ("UMECACHE_PAIRS", "The pair stage's implementation, asked for by name."),
         ("HF_HOME, HF_HUB_OFFLINE", "The Hugging Face hub's files; 1: stay off the network."),
     ],

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from umecache.errors import UsageError
-from umecache.sharing.remotes import FsspecRemote, RemoteFailed, RemoteMissing, speaking
+from umecache.sharing.remotes import RETRY, FsspecRemote, RemoteFailed, RemoteMissing, speaking
 
 PAGE = 1000  # objects of one answer
+BLOCK = 1 << 20  # bytes that are handed on at a time
 
 
 def open_objects(url: str) -> ObjectRemote:
@@ -75,6 +76,41 @@ class ObjectRemote(FsspecRemote):
 
 class S3Remote(ObjectRemote):
     """`s3://BUCKET/PREFIX`."""
+
+    def stream(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """One request for however many bytes: they are yielded as they come."""
+        from fsspec.asyn import sync
+
+        if stop is not None and stop <= start:
+            return
+        bucket, _, key = self._path(name).partition("/")
+        part = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if start or stop is not None else {}
+        try:
+            with speaking(f"{self.url}/{name}"):
+                answer = self.system.call_s3("get_object", Bucket=bucket, Key=key, **part)
+        except RemoteFailed:
+            if stop is None and self.size(name) == start:  # a range that begins at the end is an error here
+                return
+            raise
+        body = answer["Body"]
+
+        async def some() -> bytes:
+            data = bytearray()
+            while len(data) < BLOCK and (piece := await body.read(BLOCK - len(data))):
+                data += piece
+            return bytes(data)
+
+        try:
+            if part and not str(answer.get("ContentRange")).startswith(f"bytes {start}-"):
+                raise RemoteFailed(f"{self.url}/{name}: the server sends another range than asked for.", next=RETRY)
+            while True:
+                with speaking(f"{self.url}/{name}"):
+                    block = sync(self.system.loop, some)
+                if not block:
+                    return
+                yield block
+        finally:
+            self.system.loop.call_soon_threadsafe(body.close)
 
     def _listed(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         said: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE}

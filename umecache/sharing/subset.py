@@ -148,6 +148,7 @@ class Source:
         self._remote, self._listing, self._store, self._receipts = remote, listing, store, receipts
         self._staging, self._progress, self._jobs = staging, progress, jobs
         self._shard_rows: int = listing.manifest["layout"]["shard_rows"]
+        self._probed = False
         self._bases: dict[int, dict[str, tuple[str, int]] | None] = {}
         # first row -> checksum and failure of the record that lies there
         self._crc: dict[int, str | None] = {}
@@ -171,10 +172,16 @@ class Source:
                 continue
             record = Record(start, int(writer.plan.length[position]))
             wanted.setdefault(start // self._shard_rows, []).append((position, record))
-        for k, records in wanted.items():
-            found = self._read(k, [record for _, record in records])
-            for (position, _), stored in zip(records, found, strict=True):
-                shard.write_stored(position, stored)
+        if wanted and not self._probed:
+            # One byte tells whether the remote knows ranges; else each record would bring all that lies before it.
+            next(iter(self._remote.stream(self._listing.shard(min(wanted))[0], 0, 1)), b"")
+            self._probed = True
+        for first in range(0, len(wanted), self._jobs):  # so many shards' records are in memory at once
+            some = list(wanted.items())[first : first + self._jobs]
+            work = [partial(self._read, k, [record for _, record in records]) for k, records in some]
+            for (_, records), found in zip(some, in_parallel(work, self._progress, self._jobs), strict=True):
+                for (position, _), stored in zip(records, found, strict=True):
+                    shard.write_stored(position, stored)
 
     def _read(self, k: int, records: Sequence[Record]) -> list[Stored]:
         """Records of shard k of the source, by their ranges if possible."""
@@ -252,7 +259,6 @@ def _places(remote: Remote, listing: Listing, receipt: Receipt) -> dict[str, tup
     manifest, k = listing.manifest, receipt.shard
     if manifest["compression"] is not None or receipt.outliers:
         return None
-    next(iter(remote.stream(listing.shard(k)[0], 0, 1)), b"")  # one byte tells whether the remote knows ranges
     if not remote.ranged:
         return None
     names = ["tokens", "scale"] if manifest["dtype"] == "int8" else ["tokens"]
