@@ -40,14 +40,15 @@ def commands_page() -> str:
         parts.append(f"{'#' * max(len(path), 2)} {' '.join(path)}\n")
         parts += command_parts(command, context)
     parts.append("## What all commands share\n")
-    parts += [f"**{title}**\n\n{table(rows)}" for title, rows in EPILOGUE.items()]
+    parts += [table(title, rows) for title, rows in EPILOGUE.items()]
     return "\n".join(parts)
 
 
 def walk(command: Any, context: Any) -> Iterator[tuple[Any, Any]]:
     """Each command below `command` with its context, a group before its members."""
     yield context, command
-    for name, inner in getattr(command, "commands", {}).items():
+    for name in command.list_commands(context) if hasattr(command, "commands") else ():
+        inner = command.commands[name]
         yield from walk(inner, inner.make_context(name, [], parent=context, resilient_parsing=True))
 
 
@@ -61,13 +62,13 @@ def command_parts(command: Any, context: Any) -> Iterator[str]:
     if examples:
         yield "```bash\n" + "\n".join(examples) + "\n```\n"
     for title, rows in sections(command, context):
-        yield f"**{title}**\n\n{table([row for row in rows if row[0] != '-h, --help'])}"
+        yield table(title, [row for row in rows if row[0] != "-h, --help"])
 
 
-def table(rows: list[tuple[str, str]]) -> str:
-    """Names and what is said of them; empty where there are none."""
+def table(title: str, rows: list[tuple[str, str]]) -> str:
+    """Names and what is said of them, below a title; empty where there are none."""
     lines = [f"| `{cell(name)}` | {cell(text)} |" for name, text in rows]
-    return "\n".join(["| | |", "|---|---|", *lines, ""]) if rows else ""
+    return "\n".join([f"| {title} | |", "|---|---|", *lines, ""]) if rows else ""
 
 
 def cell(text: str) -> str:

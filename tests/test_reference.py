@@ -32,7 +32,7 @@ def test_commands(pages: Path) -> None:
         for line in parts(command)[2]:
             assert f"\n{line}\n" in sections[path]
     for title in EPILOGUE:
-        assert text.count(f"**{title}**") == 1
+        assert text.count(f"| {title} | |\n") == 1
     assert "{" not in text.replace('[{"question_id": 1, "answer": "yes"}', "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -122,23 +121,3 @@ store[store.ids[0]]
 assert not {{"torch", "zarr", "h5py", "transformers"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-DOCS = Path(__file__).parents[2] / "docs" / "api.md"
-
-
-def test_the_page_s_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each as a script of its own, one after the other in one folder; but `compare`, which is called above."""
-    monkeypatch.chdir(tmp_path)
-    parts = DOCS.read_text(encoding="utf-8").split("```python\n")[1:]
-    blocks = [part.split("```")[0] for part in parts if "umecache.compare(" not in part.split("```")[0]]
-    assert len(blocks) == len(parts) - 1 >= 5
-    last: dict[str, Any] = {}
-    for number, block in enumerate(blocks):
-        script = tmp_path / f"example{number}.py"
-        script.write_text(block)
-        last = runpy.run_path(str(script))
-    assert 0 < last["total"] == len(last["val"])
-    assert "sample-image" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 import typer
 import typer.main
 
-from tests.test_docs import _parse
+from tests.docs.pages import parse
 from umecache.cli.app import build, run
 from umecache.cli.manual import EPILOGUE, GROUPS, page, parts
 
@@ -31,13 +31,15 @@ def _ids(each: tuple[str, Any, Any]) -> str:
     return each[0]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [60, 80, 200])
 @pytest.mark.parametrize("each", COMMANDS, ids=_ids)
 def test_every_page(each: tuple[str, Any, Any], columns: int) -> None:
     path, command, context = each
     text = re.sub(r"\x1b\[\d+m", "", page(command, context, columns))
     assert text.startswith(f"Usage: {path} [OPTIONS]")
-    assert max(map(len, text.splitlines())) <= columns
+    # A command is not torn in the middle of a word, however narrow the terminal.
+    folded = [line for line in text.splitlines() if columns >= 80 or not re.match("  umecache|      --", line)]
+    assert max(map(len, folded)) <= columns
     assert "\n\n\n" not in text and not re.search(r"[ \t]$", text, re.M)
     assert not re.search(
         r"[{}`]|<\w|\bNone\b|\[required\]|default:", text.replace('[{"question_id": 1, "answer": "yes"}, ...]', "")
@@ -71,7 +73,7 @@ def test_examples_are_taken(each: tuple[str, Any, Any]) -> None:
     for line in examples:
         words = shlex.split(line.partition(" > ")[0])
         assert words[0] == "umecache"
-        _parse(words[1:])
+        parse(words[1:])
 
 
 @pytest.mark.parametrize("each", [each for each in LEAVES if each[1].name in GROUPS], ids=_ids)

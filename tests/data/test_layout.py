@@ -75,7 +75,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no data set.*dataset\.toml"):
         find_splits(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no data set.*umecache data get vqa-v2 --out"):
+    with pytest.raises(DataError, match=r"holds no data set.*docs/own-data.md"):
         find_splits(tmp_path / "empty")
 
 

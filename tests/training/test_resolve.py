@@ -104,6 +104,24 @@ def test_no_store_gives_the_command_that_makes_one(world: Any) -> None:
     assert "--model roberta" in refused.value.next
 
 
+def test_what_is_there_under_another_name_or_limit_is_told(world: Any, private_home: Path) -> None:
+    stores = at_home(world, private_home)
+    with pytest.raises(StoreMissing) as refused:
+        find(world, text="roberta")
+    assert "There are: bert-00000000" in refused.value.why
+    stores.rename(stores.with_name(f"{stores.name}-first200"))
+    with pytest.raises(StoreMissing) as refused:
+        find(world)
+    assert "There are stores of its first questions: --limit 200." in refused.value.why
+
+
+def test_a_model_from_a_file_of_one_s_own_is_found_as_it_was_called(world: Any, private_home: Path) -> None:
+    stores = at_home(world, private_home)
+    shutil.copytree(world.text, stores / "mine.py--ENTRY-33333333")
+    for said in ("./mine.py:ENTRY", "mine.py:ENTRY"):
+        assert find(world, text=said)[0].paths["val"].parent.name == "mine.py--ENTRY-33333333"
+
+
 def test_a_path_that_isn_t_there(world: Any, tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="No store at"):
         find(world, text=str(tmp_path / "nowhere"))

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pkgutil import resolve_name
+from typing import Any
 
 import typer
 import typer.main
@@ -39,19 +40,35 @@ COMMANDS = {
     "methods": "umecache.cli.methods:methods",
 }
 
+ABOUT = """Cache frozen encoders once, compare multimodal fusion methods in minutes.
+
+    Example:
+
+        umecache demo
+        umecache extract --model deberta-v3 --model vit --data vqa-v2
+        umecache compare --methods text-only,concat,ume --seeds 3
+    """
+
 INTERRUPTED = 130  # what Typer makes of Ctrl-C inside a command
 
 # Typer carries its own copy of click in newer versions; its public exception leads to the base class in either case.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
+class Front(Group):
+    """All commands, in the order of the work rather than single commands first and groups behind them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+
 def build() -> typer.Typer:
     """The application with every command."""
     app = typer.Typer(
         name="umecache",
-        help="Cache frozen encoders once, compare multimodal fusion methods in minutes.",
+        help=ABOUT,
         no_args_is_help=True,
-        cls=Group,
+        cls=Front,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -23,7 +23,10 @@ def compare(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)
+        str | None,
+        typer.Option(
+            help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.", autocompletion=completing.data
+        ),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -35,7 +38,9 @@ def compare(
             help="Image store, likewise repeatable; every pair is compared.", autocompletion=completing.image_store
         ),
     ] = None,
-    features: Annotated[list[str] | None, typer.Option(help="Any modality by name; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="A store of any modality, such as audio=wav2vec2; repeatable.")
+    ] = None,
     train_split: Annotated[
         str | None, typer.Option(help="Trained on. Default: train.", autocompletion=completing.splits)
     ] = None,
@@ -63,7 +68,7 @@ def compare(
     lr: Annotated[
         str | None, typer.Option(help="Rate, several (a row each), or auto: each method its own. Default: 1e-3.")
     ] = None,
-    lr_grid: Annotated[str | None, typer.Option(help="Rates that auto tries, comma-separated.")] = None,
+    lr_grid: Annotated[str | None, typer.Option(help="Rates that auto tries. Default: 1e-4,3e-4,1e-3,3e-3.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. Default: cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps in which the rate rises. Default: 0.1.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam or adamw. Default: adamw.")] = None,
@@ -94,12 +99,16 @@ def compare(
         typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.", autocompletion=completing.recipe),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="official-2021, official-2016 or thesis. Default: official-2021.")
+    ] = None,
     devices: Annotated[
         str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
-    residency: Annotated[str | None, typer.Option(help="Where features stay: auto, device, memory, store.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch. Default: its own choice.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="Where features stay: auto, device, memory, store. Default: auto.")
+    ] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,

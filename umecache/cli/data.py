@@ -86,6 +86,7 @@ def sample(
 
     Example:
 
+        umecache data sample sample --images 300
         umecache data sample sample-sound --sound
 
     With --sound, a signal says which shape is meant, and no two of the three modalities suffice.
@@ -103,7 +104,9 @@ def info(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DIR", help="Data folder, or a name under UMECACHE_HOME/data.", autocompletion=completing.data
+            metavar="DIR",
+            help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.",
+            autocompletion=completing.data,
         ),
     ] = None,
     classes: Annotated[

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Model = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", "-m", help="Encoder to run; repeatable. `umecache models`.", autocompletion=completing.model
+        "--model",
+        "-m",
+        help="Encoder to run, as `umecache models` lists them; repeatable.",
+        autocompletion=completing.model,
     ),
 ]
 Recipe = Annotated[
@@ -31,11 +34,16 @@ Recipe = Annotated[
         autocompletion=completing.recipe,
     ),
 ]
-Data = Annotated[str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)]
+Data = Annotated[
+    str | None,
+    typer.Option(help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.", autocompletion=completing.data),
+]
 Split = Annotated[
     str | None, typer.Option(help="Splits, comma-separated. Default: train,val.", autocompletion=completing.splits)
 ]
-Store = Annotated[Path | None, typer.Option(help="Folder for the stores of one model.")]
+Store = Annotated[
+    Path | None, typer.Option(help="Folder for the stores of one model. Default: below UMECACHE_HOME/stores.")
+]
 Dtype = Annotated[str, typer.Option(help="Stored values: float16, float32, bfloat16, int8.")]
 Precision = Annotated[str, typer.Option(help="Encoder arithmetic: float32, bfloat16, float16.")]
 Weights = Annotated[
@@ -44,13 +52,18 @@ Weights = Annotated[
 Layers = Annotated[
     str, typer.Option(help="'last' (after the final norm), indices such as -1,-4, or 'all'; a store for each.")
 ]
-ModelArg = Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the model; or MODEL:KEY=VALUE.")]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For the model's configuration, such as pad_type=same; with several models MODEL:KEY=VALUE; repeatable."
+    ),
+]
 ImageSize = Annotated[int | None, typer.Option(help="Pixels. Default: the model's own.")]
 Channels = Annotated[str | None, typer.Option(help="Per channel, for pixels in 0..1.")]
 Crop = Annotated[bool, typer.Option("--crop", help="The model's own resize and crop, not the whole image.")]
 MaxLength = Annotated[int | None, typer.Option(help="Text tokens kept. Default: the model's limit.")]
 BatchSize = Annotated[str, typer.Option(help="Records, or auto.")]
-Workers = Annotated[int | None, typer.Option(help="Threads that read and decode.")]
+Workers = Annotated[int | None, typer.Option(help="Threads that read and decode. Default: by the cores.")]
 Limit = Annotated[int | None, typer.Option(help="First N questions of each split, and their images.")]
 
 

@@ -41,7 +41,7 @@ def extract(
     batch_size: options.BatchSize = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cpu:N (N processes), or GPU numbers: 0,1.")] = "auto",
     workers: options.Workers = None,
-    shard_records: Annotated[int | None, typer.Option(help="Records in one shard.")] = None,
+    shard_records: Annotated[int | None, typer.Option(help="Records in one shard. Default: by their size.")] = None,
     limit: options.Limit = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="torch.compile the encoder; needs a C++ compiler.")
@@ -66,6 +66,8 @@ def extract(
 
         umecache extract --model minilm --model mobilenetv2 --data vqa-v2
         umecache extract --recipe thesis-b
+        umecache extract --model bert --weights ../checkpoints/my-bert --data my-data --limit 100
+        umecache extract --model ./mine.py:ENTRY --devices 0,1
 
     Each image is encoded once, however many questions ask about it. Kill it at any time and run the same command
     again: it goes on from the finished shards. On several GPUs it uses them all; `torchrun`, `accelerate launch` and

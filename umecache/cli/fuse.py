@@ -24,7 +24,10 @@ def fuse(
         typer.Option("--method", help="`umecache methods` lists them. Default: ume.", autocompletion=completing.method),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)
+        str | None,
+        typer.Option(
+            help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.", autocompletion=completing.data
+        ),
     ] = None,
     text: Annotated[
         str | None,
@@ -35,14 +38,18 @@ def fuse(
     image: Annotated[
         str | None, typer.Option(help="Image store, likewise.", autocompletion=completing.image_store)
     ] = None,
-    features: Annotated[list[str] | None, typer.Option(help="Any modality by name; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="A store of any modality, such as audio=wav2vec2; repeatable.")
+    ] = None,
     train_split: Annotated[
         str | None, typer.Option(help="Trained on. Default: train.", autocompletion=completing.splits)
     ] = None,
     eval_split: Annotated[
         str | None, typer.Option(help="Scored. Default: val.", autocompletion=completing.splits)
     ] = None,
-    method_arg: Annotated[list[str] | None, typer.Option(help="A setting of the method; repeatable.")] = None,
+    method_arg: Annotated[
+        list[str] | None, typer.Option(help="A setting of the method, such as pairs=cross; repeatable.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="5: that many. 0,1,7: these. Default: one, 0.")] = None,
     init: Annotated[
         str | None, typer.Option(help="Start from a run of `umecache pretrain`.", autocompletion=completing.run)
@@ -84,12 +91,16 @@ def fuse(
         typer.Option(help="thesis-a, thesis-b, or a TOML file; flags win over it.", autocompletion=completing.recipe),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of each split.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="official-2021, official-2016 or thesis.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="official-2021, official-2016 or thesis. Default: official-2021.")
+    ] = None,
     devices: Annotated[
         str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
-    residency: Annotated[str | None, typer.Option(help="Where features stay: auto, device, memory, store.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch. Default: its own choice.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="Where features stay: auto, device, memory, store. Default: auto.")
+    ] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,
@@ -102,7 +113,9 @@ def fuse(
 
     Example:
 
-        umecache fuse --method ume --text minilm --image mobilenetv2 --seeds 3
+        umecache fuse --method ume
+        umecache fuse --method ume --text minilm --image mobilenetv2 --seeds 3 --method-arg pairs=cross
+        umecache fuse --method ./mine.py:Mine --data my-data
 
     The run folder holds run.json, model.safetensors, results_SPLIT.json and history.csv.
     """

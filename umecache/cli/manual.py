@@ -38,8 +38,8 @@ ENCODING: Mapping[str, str] = {
     "Encoders": "model recipe weights layers model_arg",
     "Preprocessing": "image_size mean std crop max_length",
     "Stores": "store store_format dtype shard_records retry_failed strict ignore_space",
-    "Machine": "devices batch_size workers precision compile_ channels_last",
-    "Output": "epochs log tracker json help",
+    "Machine": "devices batch_size workers precision compile_ channels_last epochs",
+    "Output": "log tracker json help",
 }
 GROUPS = {"fuse": TRAINING, "compare": TRAINING, "pretrain": TRAINING, "extract": ENCODING, "plan": ENCODING}
 """Of the commands with more options than fit one list."""
@@ -148,7 +148,7 @@ def usage(command: Any, ctx: Any) -> str:
 def sections(command: Any, ctx: Any) -> Iterator[tuple[str, Rows]]:
     """Titles and rows: commands, arguments, options in their groups."""
     if hasattr(command, "commands"):
-        yield "Commands", [(name, parts(inner)[0]) for name, inner in command.commands.items()]
+        yield "Commands", [(name, parts(command.commands[name])[0]) for name in command.list_commands(ctx)]
     hints = get_type_hints(inspect.unwrap(command.callback)) if command.callback else {}
     arguments = [(name_of(each), help_of(each)) for each in _params(command, ctx, "argument")]
     if arguments:

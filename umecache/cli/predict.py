@@ -61,6 +61,7 @@ def predict(
     Example:
 
         umecache predict runs/daquar/ume-20260101-120000 --image kitchen.jpg --question "what is on the table?"
+        umecache predict daquar/ume-20260101-120000 --split val --out answers.json
 
     The encoders' weights, tokenizer and preprocessing are compared with what the stores were made with; anything else
     is refused. An image is encoded once, however many questions are asked about it.

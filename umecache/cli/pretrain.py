@@ -18,7 +18,10 @@ def pretrain(
         typer.Option("--method", help="`umecache methods` lists them. Default: ume.", autocompletion=completing.method),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data folder or name. Default: vqa-v2.", autocompletion=completing.data)
+        str | None,
+        typer.Option(
+            help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.", autocompletion=completing.data
+        ),
     ] = None,
     text: Annotated[
         str | None,
@@ -29,11 +32,15 @@ def pretrain(
     image: Annotated[
         str | None, typer.Option(help="Image store, likewise.", autocompletion=completing.image_store)
     ] = None,
-    features: Annotated[list[str] | None, typer.Option(help="Any modality by name; repeatable.")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="A store of any modality, such as audio=wav2vec2; repeatable.")
+    ] = None,
     train_split: Annotated[
         str | None, typer.Option(help="Its answers are not read. Default: train.", autocompletion=completing.splits)
     ] = None,
-    method_arg: Annotated[list[str] | None, typer.Option(help="A setting of the method; repeatable.")] = None,
+    method_arg: Annotated[
+        list[str] | None, typer.Option(help="A setting of the method, such as pairs=cross; repeatable.")
+    ] = None,
     objectives: Annotated[str | None, typer.Option(help="match, mask, or both. Default: match,mask.")] = None,
     mask_share: Annotated[float | None, typer.Option(help="Of a hidden modality's tokens. Default: 0.15.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another head. Default: 0.")] = None,
@@ -53,8 +60,10 @@ def pretrain(
     holdout: Annotated[float | None, typer.Option(help="Share of images that is only looked at. Default: 0.1.")] = None,
     limit: Annotated[int | None, typer.Option(help="First N questions of the split.")] = None,
     devices: Annotated[str | None, typer.Option(help="auto, cpu, or a GPU's number. Default: auto.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
-    residency: Annotated[str | None, typer.Option(help="Where features stay: auto, device, memory, store.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of torch. Default: its own choice.")] = None,
+    residency: Annotated[
+        str | None, typer.Option(help="Where features stay: auto, device, memory, store. Default: auto.")
+    ] = None,
     checkpoint_minutes: Annotated[
         float | None, typer.Option(help="Between checkpoints, from which a stopped run goes on; 0: none. Default: 5.")
     ] = None,

@@ -23,7 +23,11 @@ def score(
     results: Annotated[Path, typer.Argument(help='A results file: [{"question_id": 1, "answer": "yes"}, ...].')],
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Data folder, or a name under UMECACHE_HOME/data.", autocompletion=completing.data),
+        typer.Option(
+            "--data",
+            help="A folder, or a name under UMECACHE_HOME/data. Default: vqa-v2.",
+            autocompletion=completing.data,
+        ),
     ] = None,
     split: Annotated[
         str, typer.Option("--split", help="The split that the results are for.", autocompletion=completing.splits)

@@ -81,7 +81,7 @@ def find_splits(folder: Path) -> tuple[str, dict[str, SplitFiles]]:
             f"nor {TOML}.",
             next=f"say its file names in {folder / TOML} (docs/data.md shows how)"
             if has_json
-            else f"umecache data get vqa-v2 --out {folder}, or --data DIR with a folder of your own",
+            else "--data DIR with a folder that has them (docs/own-data.md shows one); umecache data sample draws one",
         )
     return folder.name, {name: splits[name] for name in sorted(splits, key=_usual_order)}
 

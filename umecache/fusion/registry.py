@@ -64,7 +64,7 @@ def build_fusion(name: str, dims: Mapping[str, int], **options: Any) -> Fusion:
             raise UsageError(
                 f"The method {name!r} has no option {option!r}.",
                 why=f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(known)}.",
-                next=LISTING,
+                next=f"{LISTING} {name}" if name in METHODS else LISTING,
             )
     entry = METHODS.get(name)
     if entry is not None and len(dims) < entry.min_modalities:

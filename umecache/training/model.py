@@ -107,7 +107,7 @@ def share_arguments(methods: Sequence[str], said: Mapping[str, Json]) -> dict[st
             raise UsageError(
                 f"--method-arg {key}: none of {', '.join(methods)} takes it.",
                 why=f"Together they take: {', '.join(known)}." if known else "They take none.",
-                next="umecache methods",
+                next=" ".join(["umecache methods", *(method for method in methods if method in METHODS)]),
             )
         for method in takers:
             shared[method][name] = value

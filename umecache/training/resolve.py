@@ -221,7 +221,7 @@ def _folder(
     if ref is None:
         return _by_name(name, ref, dataset, splits, limit, layer)
     folder = Path(ref).expanduser()
-    if not _looks_like_a_path(ref):
+    if not _looks_like_a_path(ref) or ".py:" in ref:  # a model from a file of one's own, ./mine.py:ENTRY
         return folder if _holds_stores(folder, splits) else _by_name(name, ref, dataset, splits, limit, layer)
     if not folder.exists():
         raise StoreMissing(f"No store at {ref}.", why=f"{_flag(name)} names it.", next=_extract(name, dataset))
@@ -273,9 +273,21 @@ def _by_name(
         raise broken[0]
     raise StoreMissing(
         f"{dataset.name} has no {name} store{f' of {ref}' if ref else ''}{f', layer {layer}' if layer else ''}.",
-        why=f"Looked in {', '.join(map(str, homes[: len(stores_homes())]))}.",
+        why=f"Looked in {', '.join(map(str, homes[: len(stores_homes())]))}." + _others_there(dataset, limit, homes),
         next=_extract(name, dataset, model=ref) + (f" --layers {layer}" if layer else ""),
     )
+
+
+def _others_there(dataset: Dataset, limit: int | None, homes: Iterable[Path]) -> str:
+    """What is there instead, and would be found under another name or with a limit."""
+    named = sorted({each.name for home in homes if home.is_dir() for each in home.iterdir() if each.is_dir()})
+    said = f" There are: {', '.join(named)}." if named else ""
+    if limit is None:
+        first = f"{dataset.name}-first"
+        counts = {each.name.removeprefix(first) for below in stores_homes() for each in below.glob(f"{first}*")}
+        limits = " or ".join(f"--limit {count}" for count in sorted(filter(str.isdecimal, counts), key=int))
+        said += f" There are stores of its first questions: {limits}." if limits else ""
+    return said
 
 
 def _manifest(folder: Path, splits: Sequence[Split]) -> Mapping[str, Any] | None:
