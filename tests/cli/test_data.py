@@ -127,6 +127,7 @@ def test_mistakes(run: Run, toy: Path) -> None:
         (["split", "toy", "--split", "val"], "Unknown split 'val'"),
         (["split", "toy", "--by", "answer"], "Unknown --by 'answer'"),
         (["split", "toy", "--out", "toy/held"], "lies inside the source"),
+        (["sample", "toy/questions_odd.json", "--images", "100"], "questions_odd.json can't be written. "),
         (["get", "vqa-v3"], "Did you mean 'vqa-v2'?"),
         (["get", "vqa-v2", "--split", "dev"], "Unknown split 'dev'"),
         (["get", "vqa-v2", "--parts", "pictures"], "Unknown part 'pictures'"),

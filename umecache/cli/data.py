@@ -95,7 +95,10 @@ def sample(
     from umecache.data.sample_sound import write_sound_sample
 
     count = images if images is not None else 2000 if sound else 1000
-    (write_sound_sample if sound else write_sample)(folder, images=count, seed=seed)
+    try:
+        (write_sound_sample if sound else write_sample)(folder, images=count, seed=seed)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be written.", why=error.strerror or type(error).__name__) from error
     emit({"folder": str(folder), "images": count, "sound": sound}, json=json, words=lambda: typer.echo(str(folder)))
 
 
