@@ -49,6 +49,7 @@ CASES = {
     "seeds differ": Case(by_seed=0.15),
     "seeds differ much": Case(by_seed=0.4),
     "two seeds": Case(seeds=2),
+    "two seeds, 60 coin flips": Case(60, 2, shared=0.0, own=0.0, by_seed=0.0, difference=0.0, questions="one"),
     "five seeds": Case(seeds=5),
     "ten seeds": Case(seeds=10),
     "one seed": Case(seeds=1, by_seed=0.0),
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     results = {}
     for name in CASES:
         results[name] = coverage(name, asked.comparisons, asked.rounds, beside=asked.beside)
-        print(f"{name:24}" + "  ".join(f"{key} {value:.1%}" for key, value in results[name].items()), flush=True)
+        print(f"{name:26}" + "  ".join(f"{key} {value:.1%}" for key, value in results[name].items()), flush=True)
     if asked.json:
         document = {"comparisons": asked.comparisons, "rounds": asked.rounds, "coverage": results}
         asked.json.write_text(json.dumps(document, indent=2) + "\n")

@@ -109,6 +109,24 @@ def test_two_copies_of_one_method_do_not_differ() -> None:
     assert (found.mean[0], found.low[0], found.high[0], found.p[0]) == (0.0, 0.0, 0.0, 1.0)
 
 
+def test_only_equal_scores_give_an_interval_without_width() -> None:
+    """Two seeds of coin flips: their totals are often equal, and then so little is left that 0 looks certain."""
+    rng, equal_totals = np.random.default_rng(0), 0
+    groups = Groups.of(np.arange(60))
+    for _ in range(300):
+        flips_SQ = (rng.random((2, 2, 60)) < 0.5).astype(float)
+        sums = groups.sums(flips_SQ)
+        both = np.stack([sums[0], sums[1] - sums[0]])
+        found = bootstrap(both, groups.sizes, rounds=200)
+        equal_totals += int((np.ptp(both.sum(-1), axis=-1) == 0).sum())
+        # A mean of 120 flips has a standard deviation of 4.6 points, so these are wide of any accident.
+        assert (found.high - found.low > 0.01).all()
+    assert equal_totals > 20
+    opposite = np.tile([[[1.0, 0.0], [0.0, 1.0]]], 30)  # every image scores a half, by one seed or by the other
+    found = bootstrap(opposite, np.ones(60))
+    assert found.high[0] - found.low[0] > 0.1 and found.p[0] < 0.01
+
+
 def test_pairing_finds_what_two_intervals_hide() -> None:
     rng = np.random.default_rng(5)
     shared_Q = rng.random(400)

@@ -26,6 +26,11 @@ first order of the critical values of Cochran & Cox (Experimental Designs, 1950)
 the draws of images, errs the other way: intervals that cover 98 % and say 95. One seed tells nothing of seeds:
 intervals are then of that head only.
 
+Two seeds often have equal totals by chance (one comparison in twenty, of 60 coin flips each). Their variance is then 0,
+and where the covariance comes out at 0 as well, as it does in half of the cases without any, an interval would have no
+width. Seeds of equal totals are counted as seeds that differ in single questions only: what is due to those takes the
+place of the variance between seeds, as sure as the images make it. Only equal scores give an interval without width.
+
 Shapes: M methods, C quantities (methods or differences), S seeds, Q questions, I images, R rounds.
 """
 
@@ -41,6 +46,7 @@ Index = NDArray[np.int64]
 
 ROUNDS = 2000
 CONFIDENCE = 0.95
+_ROUNDING = 1e-12  # of a variance: below it sums of floats differ, not seeds
 _CHUNK = 64  # rounds at once: 64 x 40,504 weights take 21 MB
 
 
@@ -116,11 +122,14 @@ def bootstrap(
     images_C = around_RC.var(0)
     freedom_C = np.full_like(images_C, _freedom(sizes_I))
     if seeds > 1:
-        shared_C = np.maximum(0.0, images_C - _single_questions(sums_CSI, sizes_I, by_seed_CS, weight_I))
+        single_C = _single_questions(sums_CSI, sizes_I, by_seed_CS, weight_I)
+        shared_C = np.maximum(0.0, images_C - single_C)
         between_C = by_seed_CS.var(-1, ddof=1) / seeds
+        between_C[between_C <= _ROUNDING * single_C] = 0.0
+        share_C = _over(between_C, shared_C + between_C)
+        between_C = np.where(between_C > 0, between_C, single_C)  # equal totals: see above
         around_RC *= np.sqrt(_over(shared_C, images_C))
         around_RC += rng.standard_normal((rounds, 1)) * np.sqrt(between_C)
-        share_C = _over(between_C, shared_C + between_C)
         freedom_C = 1 / (share_C / (seeds - 1) + (1 - share_C) / freedom_C)
     # Equal quantities get equal intervals: each starts anew from one state.
     state = int(rng.integers(1 << 30))
