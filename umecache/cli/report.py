@@ -21,7 +21,11 @@ def report(
         ),
     ],
     baseline: Annotated[
-        str | None, typer.Option(help="Differences are taken to this method.", autocompletion=completing.method)
+        str | None,
+        typer.Option(
+            help="Differences are taken to this method. Default: as in the last report.",
+            autocompletion=completing.method,
+        ),
     ] = None,
     data: Annotated[
         str | None,

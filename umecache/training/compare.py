@@ -123,6 +123,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
                 "warnings": [*_warnings(config, questions, cells, rows), *(each.in_words() for each in failed)],
                 "seconds_total": round(time.perf_counter() - started, 2),
                 "asked": public_facts(asdict(config)),
+                "cwd": str(Path.cwd()),
                 "versions": versions(),
                 "device": str(where.device),
             }
