@@ -46,6 +46,18 @@ def test_rates(document: Make) -> None:
     assert not any("one rate" in line for line in own)
 
 
+def test_rates_that_were_chosen_alike_are_each_ones_own(document: Make) -> None:
+    said = findings(document(row("ume", 80.0), row("evc", 50.0), asked={"lr": "auto"}))
+    assert not any("one rate" in line for line in said)
+
+
+def test_rows_of_a_grid_are_told_apart(document: Make) -> None:
+    rows = [row("ume", score, text=text) for text, score in (("bert", 80.0), ("roberta", 50.0))]
+    said = findings(document(*CONTROLS, *rows))
+    assert any("ume, bert + vit 80.0 %; ume, roberta + vit 50.0 %" in line for line in said)
+    assert not any("one rate" in line for line in said)  # of one method nothing is ranked
+
+
 def test_without_controls_or_scores(document: Make) -> None:
     assert not any("control" in line for line in findings(document(row("ume", 80.0))))
     assert findings(document(row("ume"))) == []

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from umecache.analysis.sections import labels
 from umecache.analysis.table import is_control, markdown_table
 
+Named = tuple[str, Mapping[str, Any]]  # a row and its label
 SURE = 0.05  # a corrected p-value below is called a difference
 
 
@@ -21,9 +23,10 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
     Args:
         comparison: the document that `umecache compare --json` prints.
     """
-    rows = sorted((row for row in comparison["rows"] if row["mean"] is not None), key=lambda row: -row["mean"])
-    controls = [row for row in rows if is_control(row["method"])]
-    fusions = [row for row in rows if not is_control(row["method"])]
+    named = zip(labels(comparison), comparison["rows"], strict=True)
+    rows = sorted(((name, row) for name, row in named if row["mean"] is not None), key=lambda each: -each[1]["mean"])
+    controls = [each for each in rows if is_control(each[1]["method"])]
+    fusions = [each for each in rows if not is_control(each[1]["method"])]
     said = []
     if controls:
         said.append(f"Best control, which sees one modality only: {_score(controls[0])}.")
@@ -31,39 +34,40 @@ def findings(comparison: Mapping[str, Any]) -> list[str]:
         said += _tested(rows, comparison["statistics"]["baseline"])
     elif controls and fusions:
         # Apart: the intervals of one standard deviation around both means do not touch.
-        bar = controls[0]["mean"] + controls[0]["std"]
-        above = [row for row in fusions if row["mean"] - row["std"] > bar]
-        rest = [row["method"] for row in fusions if row not in above]
-        named = "all fusion methods" if not rest else ", ".join(row["method"] for row in above) or "no fusion method"
-        said.append(f"Above it by more than both spreads: {named}" + (f"; not {', '.join(rest)}." if rest else "."))
+        bar = controls[0][1]["mean"] + controls[0][1]["std"]
+        above = [name for name, row in fusions if row["mean"] - row["std"] > bar]
+        rest = [name for name, _ in fusions if name not in above]
+        named_above = "all fusion methods" if not rest else _listed(above) or "no fusion method"
+        said.append(f"Above it by more than both spreads: {named_above}" + (f"; not {_listed(rest)}." if rest else "."))
+    if len(fusions) > 1:
+        said.append(f"Best and last of {len(fusions)} fusion rows: {_score(fusions[0])}; {_score(fusions[-1])}.")
+    elif fusions:
+        said.append(f"The one fusion row: {_score(fusions[0])}.")
     if fusions:
-        said.append(f"Best and last fusion method: {_score(fusions[0])}; {_score(fusions[-1])}.")
-        by_type = fusions[0].get("per_question_type") or {}
+        best, row = fusions[0]
+        by_type = row.get("per_question_type") or {}
         if len(by_type) > 1:
             hardest = min(by_type, key=lambda name: by_type[name])
-            said.append(
-                f"Hardest for {fusions[0]['method']}: questions that begin {hardest!r}, {by_type[hardest]:.1f} %."
-            )
-    if len({row["lr"] for row in fusions}) == 1 and len(fusions) > 1:
+            said.append(f"Hardest for {best}: questions that begin {hardest!r}, {by_type[hardest]:.1f} %.")
+    chosen = (comparison.get("asked") or {}).get("lr") == "auto"  # each its own, even where all chose the same
+    if not chosen and len({row["lr"] for _, row in fusions}) == 1 and len({row["method"] for _, row in fusions}) > 1:
         said.append(
-            f"All methods were trained with one rate ({fusions[0]['lr']:g}), which suits some better than others: this "
-            "is no ranking. `umecache compare --lr auto` gives each its own."
+            f"All methods were trained with one rate ({fusions[0][1]['lr']:g}), which suits some better than others: "
+            "this is no ranking. `umecache compare --lr auto` gives each its own."
         )
     return said
 
 
-def _tested(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
+def _tested(rows: Sequence[Named], baseline: str) -> list[str]:
     """Which differences to the baseline stand up to a corrected test."""
     kinds: dict[str, list[str]] = {"above": [], "below": [], "not told apart from": []}
-    for row in rows:
+    for name, row in rows:
         if told := row.get("difference"):
             sure = told["p_holm"] < SURE
             kind = ("above" if told["mean"] > 0 else "below") if sure else "not told apart from"
-            kinds[kind].append(f"{row['method']} ({told['mean']:+.1f})")
-    found = [f"{kind} it: {', '.join(names)}" for kind, names in kinds.items() if names]
-    return (
-        [f"Against {baseline}, in paired differences (corrected p below {SURE}): {'; '.join(found)}."] if found else []
-    )
+            kinds[kind].append(f"{name} ({told['mean']:+.1f})")
+    found = [f" {kind[0].upper()}{kind[1:]} it: {_listed(names)}." for kind, names in kinds.items() if names]
+    return [f"Against {baseline}, in paired differences (corrected p below {SURE})." + "".join(found)] if found else []
 
 
 def write_report(
@@ -97,5 +101,10 @@ def write_report(
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _score(row: Mapping[str, Any]) -> str:
-    return f"{row['method']} {row['mean']:.1f} %"
+def _score(named: Named) -> str:
+    return f"{named[0]} {named[1]['mean']:.1f} %"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a row; a name of several words has commas of its own."""
+    return ("; " if any("," in name for name in names) else ", ").join(names)
