@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,6 +44,10 @@ def test_tables_are_rectangles_of_plain_numbers(folder: Path) -> None:
             head, *rows = list(csv.reader(lines, strict=True))
         assert rows and len(set(head)) == len(head), file.name
         assert {len(row) for row in rows} == {len(head)}, file.name
+    methods = [row["method"] for row in json.loads((folder / "compare.json").read_text())["rows"]]
+    for name, first in (("agreement", ["row"]), ("types", ["question type", "questions"])):
+        with (folder / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as lines:
+            assert next(csv.reader(lines)) == [*first, *methods]
     with (folder / "tables" / "accuracy.csv").open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
             assert 0 <= float(row["mean"]) <= 100

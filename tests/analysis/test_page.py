@@ -16,6 +16,7 @@ from umecache.analysis.measured_cost import measure, write
 from umecache.analysis.page import write_all
 from umecache.data.dataset import Split
 from umecache.errors import UmecacheError
+from umecache.training.table import count
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "link", "img", "br"}
@@ -147,6 +148,67 @@ def test_json_carries_what_the_page_shows(written: tuple[Path, dict[str, Any]]) 
             assert store["fingerprint"][:16] in page
     assert document["learning"][0]["epochs"] == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.25}]
     assert document["command"] in page
+    [concat] = [each for each in document["costs"] if each["row"] == "concat"]
+    assert concat["macs"] > 0 and concat["megabytes"] > 0 and concat["seconds_per_head"] == 0.5
+    assert [each["method"] for each in document["counted_growth"]] == ["simple-pair", "ume", "concat"]
+
+
+def test_every_cell_of_every_table_is_in_json(another: tuple[Path, Split]) -> None:
+    folder, _ = another
+    write(folder, measure(width=4, counts=(4, 8)))
+    write_all(folder, rounds=100, figure_files=False)
+    document = json.loads((folder / "compare.json").read_text())
+    words, shown = said_by(document)
+    tables = Tables((folder / "report.html").read_text())
+    assert set(tables.cells) == {"accuracy", "differences", "cost", "growth", "types", "agreement", "runs", "stores"}
+    for name, cells in tables.cells.items():
+        for cell in cells:
+            for part in re.split(r" to | ± | → |(?<=\d), |: ", cell):
+                known = part in shown or any(part in word for word in words) or part in ("–", "all")
+                assert known, f"{name}: {part!r} of {cell!r} is not in compare.json"
+
+
+def said_by(document: Any) -> tuple[set[str], set[str]]:
+    """All words of a document, keys among them, and its numbers in every form that a table could show them in."""
+    words: set[str] = set()
+    shown: set[str] = set()
+    if isinstance(document, dict | list):
+        for each in document.values() if isinstance(document, dict) else document:
+            for mine, theirs in zip((words, shown), said_by(each), strict=True):
+                mine |= theirs
+        return words | set(document if isinstance(document, dict) else ()), shown
+    if isinstance(document, str):
+        return {document}, set()
+    if isinstance(document, int | float) and not isinstance(document, bool):
+        for scale in (1, 1000, 1e-6):  # seconds are shown as ms, bytes as MB
+            value = document * scale
+            shown |= {f"{value:{sign},.{digits}f}" for digits in (0, 1, 2, 4) for sign in ("", "+")}
+        shown |= {str(document), f"{document:g}", *([count(document)] if isinstance(document, int) else [])}
+    return words, shown
+
+
+class Tables(HTMLParser):
+    """The cells of each table of a page, by the table's key."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.cells: dict[str, list[str]] = {}
+        self.key, self.inside = "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "figure":
+            self.key = (dict(attrs).get("id") or "").removeprefix("table-")
+        self.inside = tag in ("td", "th")
+        if self.inside and ("scope", "col") not in attrs:
+            self.cells.setdefault(self.key, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.key in self.cells:
+            self.cells[self.key][-1] += data
 
 
 def test_written_again_it_is_the_same(written: tuple[Path, dict[str, Any]]) -> None:
@@ -159,6 +221,9 @@ def test_written_again_it_is_the_same(written: tuple[Path, dict[str, Any]]) -> N
 def test_another_baseline(written: tuple[Path, dict[str, Any]]) -> None:
     document = write_all(written[0], baseline="ume", rounds=100, figure_files=False)
     assert document["rows"][2]["difference"] is None and document["rows"][1]["difference"]["to"] == "ume"
+    assert document["command"].endswith("--baseline ume")
+    again = write_all(written[0], rounds=100, figure_files=False)  # what was chosen stays chosen
+    assert again["statistics"]["baseline"] == "ume" and again["rows"] == document["rows"]
 
 
 def test_data_that_are_gone_are_named(another: tuple[Path, Split], tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ EVIL = '<script>alert("1")</script> | a_b & 5 % $x$ \\end{table}\nnew'
 TABLE = Table(
     "t",
     "A title",
-    (Column("name", words=True), Column("mean", "{mean:.2f}", heat="mean"), Column("lost", "{none:.1f}")),
+    (Column("name", words=True), Column("mean", "{m:.2f}", heat="m"), Column("lost", "{none:.1f}")),
     [
-        {"name": EVIL, "mean": 41.267, "none": None, "hidden": 7},
-        {"name": "b", "mean": -0.001, "none": 1.0, "hidden": None},
+        {"name": EVIL, "m": 41.267, "none": None, "hidden": 7},
+        {"name": "b", "m": -0.001, "none": 1.0, "hidden": None},
     ],
     "A note.",
     frozenset({1}),
@@ -68,6 +68,7 @@ def test_csv_has_plain_values_of_every_field(tmp_path: Path) -> None:
     TABLE.write_csv(tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    # A heat map's field is called as its column is.
     assert rows[0] == {"name": EVIL, "mean": "41.267", "none": "", "hidden": "7"}
 
 

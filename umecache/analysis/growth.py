@@ -112,19 +112,34 @@ def _measured(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _counted(document: Mapping[str, Any]) -> Figure | None:
-    """Multiply-adds of three methods, from their equations."""
+def counted_growth(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Multiply-adds of three methods against N, from their equations; None where token counts are unknown."""
     row = next((row for row in document["rows"] if row.get("tokens") and row.get("dims")), None)
     if row is None or set(row["tokens"]) != {"text", "image"}:
         return None
     text, width = row["tokens"]["text"], document["asked"]["width"]
+    return [
+        {
+            "method": method,
+            "order": order,
+            "points": [
+                {"tokens": text + n, "macs": figures(method, row["dims"], {"text": text, "image": n}, width=width).macs}
+                for n in _COUNTS
+            ],
+        }
+        for method, order in _STORY
+    ]
+
+
+def _counted(document: Mapping[str, Any]) -> Figure | None:
+    if (told := counted_growth(document)) is None:
+        return None
     figure, [axes] = canvas(3.2)
     _dress(axes, _here(document))
-    for place, (method, order) in enumerate(_STORY):
-        macs = [figures(method, row["dims"], {"text": text, "image": n}, width=width).macs for n in _COUNTS]
-        axes.plot(
-            [text + n for n in _COUNTS], macs, marker="o", ms=3.5, label=f"{method}: O({order})", **line_style(place)
-        )
+    for place, each in enumerate(told):
+        label = f"{each['method']}: O({each['order']})"
+        tokens, macs = ([point[key] for point in each["points"]] for key in ("tokens", "macs"))
+        axes.plot(tokens, macs, marker="o", ms=3.5, label=label, **line_style(place))
     axes.set_xlabel("tokens N of both modalities", color=INK, fontsize=9)
     axes.set_ylabel("multiply-adds per question, counted", color=INK, fontsize=9)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK)

@@ -36,13 +36,13 @@ from umecache.analysis.figures import (
     tokens_figure,
 )
 from umecache.analysis.growth import caption as growth_caption
-from umecache.analysis.growth import growth_figure, growth_table
+from umecache.analysis.growth import counted_growth, growth_figure, growth_table
 from umecache.analysis.heterogeneity import SAMPLE, measure_rows
 from umecache.analysis.measured_cost import read as read_measured_cost
 from umecache.analysis.panel import Example, choose_examples, example_panel
 from umecache.analysis.provenance import command, provenance, sources
 from umecache.analysis.report import findings
-from umecache.analysis.sections import labels, sections
+from umecache.analysis.sections import costs, labels, sections
 from umecache.analysis.statistics import ROUNDS
 from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape, prose
 from umecache.data.dataset import Split, open_dataset
@@ -77,7 +77,7 @@ def write_all(
     Args:
         folder: of the comparison.
         data: where its data are; None: where they were.
-        baseline: what differences are taken to; None: the first method that is no control.
+        baseline: what differences are taken to; None: as in the report before; else the first that is no control.
         rounds: of the bootstrap.
         figure_files: write `figures/` too; the page has them in any case.
         tokens_of: questions whose tokens are measured (`heterogeneity.py`); 0: none. Where the stores are gone none
@@ -87,6 +87,7 @@ def write_all(
         UmecacheError: no comparison, files that are damaged, data that are gone or others.
     """
     document = read_document(folder)
+    baseline = baseline or (document.get("statistics") or {}).get("baseline")
     split = open_dataset(data or document["asked"]["data"]).split(
         document["eval_split"], limit=document["asked"].get("limit")
     )
@@ -99,6 +100,7 @@ def write_all(
     ]
     document["heterogeneity"] = measure_rows(document, folder, split, sample=tokens_of)
     document["measured_cost"] = read_measured_cost(folder)
+    document |= {"costs": costs(document), "counted_growth": counted_growth(document)}
     document["command"] = command(document)
     examples = _examples(document, folder, split)
     document["examples"] = [_told(example) for example in examples]

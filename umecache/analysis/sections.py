@@ -103,20 +103,30 @@ def differences(document: Mapping[str, Any]) -> Table | None:
     return Table("differences", f"Differences to {to}", columns, rows, note, frozenset(faint))
 
 
+def costs(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each row costs: measured seconds and parameters, and, counted, multiply-adds and megabytes (else None)."""
+    found = []
+    for name, row in zip(labels(document), document["rows"], strict=True):
+        told = counted(document, row)
+        batch = document["asked"]["batch_size"]
+        found.append(
+            {
+                "row": name,
+                "seconds_per_head": round(row["seconds"] / len(row["seeds"]), 3),
+                "parameters": row["parameters"],
+                "macs": None if told is None else told.macs,
+                "megabytes": None if told is None else round(told.memory * _BYTES * batch / 1e6, 2),
+            }
+        )
+    return found
+
+
 def cost(document: Mapping[str, Any]) -> Table:
     """What a method costs beside what it scores."""
     rows: list[dict[str, Cell]] = []
-    for name, row in zip(labels(document), document["rows"], strict=True):
-        seeds = len(row["seeds"])
-        fields: dict[str, Cell] = {
-            "row": name, "mean": row["mean"], "parameters": row["parameters"], "said": count(row["parameters"]),
-            "seconds_per_head": round(row["seconds"] / seeds, 3), "macs": None, "megabytes": None, "macs_said": None,
-        }  # fmt: skip
-        if found := counted(document, row):
-            batch = document["asked"]["batch_size"]
-            fields |= {"macs": found.macs, "macs_said": count(found.macs)}
-            fields |= {"megabytes": round(found.memory * _BYTES * batch / 1e6, 2)}
-        rows.append(fields)
+    for row, told in zip(document["rows"], costs(document), strict=True):
+        fields: dict[str, Cell] = {"row": told["row"], "mean": row["mean"], **told, "said": count(told["parameters"])}
+        rows.append(fields | ({} if told["macs"] is None else {"macs_said": count(told["macs"])}))
     columns = [
         Column("row", words=True),
         Column("accuracy", "{mean:.2f}"),
@@ -132,7 +142,6 @@ def cost(document: Mapping[str, Any]) -> Table:
             " Multiply-adds of the fusion per question, and what a batch keeps for the backward pass, are counted from "
             "the method's equations (tests hold them against what is measured) at the mean number of tokens."
         )
-    rows = [{key: value for key, value in row.items() if value is not None or key != "macs_said"} for row in rows]
     return Table("cost", "What it costs", tuple(columns), rows, note, _controls(document))
 
 
@@ -191,7 +200,7 @@ def by_type(document: Mapping[str, Any]) -> Table | None:
         *(Column(name, f"{{m{place}:.1f}}", heat=f"m{place}") for place, name in enumerate(shown)),
     )
     rest = len(lines) - _TYPES_SHOWN
-    note = "Percent, most frequent types first." + (
+    note = "Percent, most frequent types first; without intervals: types with few questions are hardly known." + (
         f" The {rest} rarer ones are in tables/types.csv." if rest > 0 else ""
     )
     return Table("types", "By question type", columns, lines, note, shown=_TYPES_SHOWN)

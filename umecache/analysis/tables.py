@@ -116,12 +116,17 @@ class Table:
         )  # fmt: skip
 
     def write_csv(self, path: Path) -> None:
-        """Every field of every row, as it is; empty where it is None. The file appears whole."""
+        """Every field of every row, as it is, under its name; empty where it is None. The file appears whole.
+
+        Fields of a heat map stand under the headings of their columns: those are names of rows, which no format string
+        could hold.
+        """
         fields = list(dict.fromkeys(name for row in self.rows for name in row))
+        heads = {column.heat: column.name for column in self.columns if column.heat is not None}
         out = io.StringIO()
-        table = csv.DictWriter(out, fields, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(heads.get(name, name) for name in fields)
+        table.writerows([row.get(name) for name in fields] for row in self.rows)
         write_text(path, out.getvalue())
 
 
