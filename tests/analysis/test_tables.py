@@ -6,7 +6,7 @@ import csv
 from html.parser import HTMLParser
 from pathlib import Path
 
-from umecache.analysis.tables import Column, Table, latex_escape, markdown_escape, prose
+from umecache.analysis.tables import Column, Table, markdown_escape, prose
 
 EVIL = '<script>alert("1")</script> | a_b & 5 % $x$ \\end{table}\nnew'
 TABLE = Table(
@@ -61,7 +61,6 @@ def test_latex_is_escaped_and_uses_booktabs() -> None:
     said = TABLE.latex()
     assert r"\toprule" in said and r"\begin{tabular}{lrr}" in said
     assert said.count(r"\end{table}") == 1 and r"a\_b \& 5 \% \$x\$" in said
-    assert latex_escape("\\{}~^") == r"\textbackslash{}\{\}\textasciitilde{}\textasciicircum{}"
 
 
 def test_csv_has_plain_values_of_every_field(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 
     report.html      everything, with example panels; no script, no request
     report.md        text and tables
-    report.tex       the tables (booktabs), and the figures
+    report.tex       text, tables (booktabs), and the figures
     tables/*.csv     plain numbers
     figures/*        svg, pdf, png
     compare.json     what all of it was made from
@@ -38,13 +38,14 @@ from umecache.analysis.figures import (
 from umecache.analysis.growth import caption as growth_caption
 from umecache.analysis.growth import counted_growth, growth_figure, growth_table
 from umecache.analysis.heterogeneity import SAMPLE, measure_rows
+from umecache.analysis.latex import latex_command, latex_escape, latex_items, latex_prose
 from umecache.analysis.measured_cost import read as read_measured_cost
 from umecache.analysis.panel import Example, choose_examples, example_panel
 from umecache.analysis.provenance import command, provenance, sources
 from umecache.analysis.report import findings
 from umecache.analysis.sections import costs, labels, sections
 from umecache.analysis.statistics import ROUNDS
-from umecache.analysis.tables import Table, escape, latex_escape, markdown_escape, prose
+from umecache.analysis.tables import Table, escape, markdown_escape, prose
 from umecache.data.dataset import Split, open_dataset
 from umecache.data.files import clear_temporary, write_text
 from umecache.training.table import remarks
@@ -124,7 +125,7 @@ def html(
     document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Figure], examples: Sequence[Example]
 ) -> str:
     """The page."""
-    title = f"Fusion methods on {document['data']}, {document['eval_split']}"
+    title = title_of(document)
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="lead">{escape(lead(document))}</p>']
     parts += [f'<p class="warn">{prose(line)}</p>' for line in document.get("warnings") or ()]
     links = [f'<a href="#{table.key}">{escape(table.title)}</a>' for table in tables]
@@ -138,7 +139,7 @@ def html(
         if table.key == "agreement" and examples:
             parts.append('<h2 id="examples">Examples</h2>' + example_panels(examples))
     parts.append("<h2>Read before you quote</h2><ul>")
-    parts += [f"<li>{prose(line)}</li>" for line in [*bounds(document), *remarks(document), *unmeasured(document)]]
+    parts += [f"<li>{prose(line)}</li>" for line in cautions(document)]
     parts.append(f"</ul><h2>Again</h2><pre>{escape(document['command'])}</pre>")
     said = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
     parts.append(f'<p class="lead">{escape(said)}; {escape(str(document["device"]))}</p>')
@@ -157,7 +158,7 @@ def html(
 
 def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
     """The page's words and tables."""
-    lines = [f"# Fusion methods on {markdown_escape(document['data'])}, {markdown_escape(document['eval_split'])}", ""]
+    lines = [f"# {markdown_escape(title_of(document))}", ""]
     lines += [markdown_escape(lead(document)), ""]
     lines += [f"**{markdown_escape(line)}**\n" for line in document.get("warnings") or ()]
     lines += [*(f"- {markdown_escape(line)}" for line in document["findings"]), ""]
@@ -166,7 +167,7 @@ def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
     lines += [
         "## Read before you quote",
         "",
-        *(f"- {markdown_escape(line)}" for line in [*bounds(document), *remarks(document), *unmeasured(document)]),
+        *(f"- {markdown_escape(line)}" for line in cautions(document)),
         "",
     ]
     return "\n".join([*lines, "## Again", "", "```bash", document["command"], "```", ""])
@@ -175,7 +176,8 @@ def markdown(document: Mapping[str, Any], tables: Sequence[Table]) -> str:
 def latex(
     document: Mapping[str, Any], tables: Sequence[Table], figures: Mapping[str, Sequence[tuple[str, str]]]
 ) -> str:
-    """A document that compiles beside its `figures`; each part can be taken into another.
+    """A document that compiles beside its `figures`; each part can be taken into another. It says all that the page
+    says but the examples.
 
     Args:
         document: of the comparison.
@@ -186,9 +188,15 @@ def latex(
         r"\documentclass{article}",
         r"\usepackage[T1]{fontenc}",
         r"\usepackage[utf8]{inputenc}",
-        r"\usepackage{booktabs,graphicx}",
+        r"\usepackage{booktabs,graphicx,textcomp}",
         r"\usepackage[margin=2cm]{geometry}",
         r"\begin{document}",
+        "",
+        rf"\section*{{{latex_escape(title_of(document))}}}",
+        latex_escape(lead(document)),
+        "",
+        *(rf"\medskip\noindent\textbf{{{latex_prose(line)}}}\par" for line in document.get("warnings") or ()),
+        *latex_items(document["findings"]),
         "",
     ]
     for table in tables:
@@ -198,7 +206,14 @@ def latex(
                 r"\begin{figure}[htbp]", r"\centering", rf"\includegraphics[width=\linewidth]{{figures/{file}}}",
                 rf"\caption{{{latex_escape(caption)}}}", r"\end{figure}", "",
             ]  # fmt: skip
+    parts += [r"\clearpage", r"\section*{Read before you quote}", *latex_items(cautions(document))]
+    parts += [r"\section*{Again}", latex_command(document["command"]), ""]
     return "\n".join([*parts, r"\end{document}", ""])
+
+
+def title_of(document: Mapping[str, Any]) -> str:
+    """The heading."""
+    return f"Fusion methods on {document['data']}, {document['eval_split']}"
 
 
 def lead(document: Mapping[str, Any]) -> str:
@@ -324,6 +339,11 @@ def bounds(document: Mapping[str, Any]) -> list[str]:
         "questions, as Student's t; "
         + ("one seed: of these heads only." if statistics["seeds"] == 1 else f"{statistics['seeds']} seeds."),
     ]
+
+
+def cautions(document: Mapping[str, Any]) -> list[str]:
+    """What every form says under "Read before you quote"."""
+    return [*bounds(document), *remarks(document), *unmeasured(document)]
 
 
 def unmeasured(document: Mapping[str, Any]) -> list[str]:

@@ -18,17 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from umecache.analysis.latex import latex_escape, latex_prose
 from umecache.data.files import write_text
 
 Cell = str | float | int | None
 _NARROW = 8  # columns of a heat map whose headings fit side by side
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "–": "--",
-    "α": r"$\alpha$", "→": r"$\to$",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,7 @@ class Table:
         sides = "".join("l" if column.words else "r" for column in self.columns)
         rows = [" & ".join(map(latex_escape, self.cells(row))) + r" \\" for row in self.rows[: self.shown]]
         heading = " & ".join(latex_escape(column.name) for column in self.columns) + r" \\"
-        caption = latex_escape(self.title + "." + (f" {self.note}" if self.note else ""))
+        caption = latex_prose(self.title + "." + (f" {self.note}" if self.note else ""))
         return "\n".join(
             [
                 r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{self.key}}}",
@@ -138,11 +132,6 @@ def escape(text: str) -> str:
 def prose(text: str) -> str:
     """A sentence as it stands in HTML: `commands` in backticks become code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
-
-
-def latex_escape(text: str) -> str:
-    """Text as it stands in LaTeX, in one line."""
-    return "".join(_LATEX.get(each, each) for each in " ".join(text.split()))
 
 
 def markdown_escape(text: str) -> str:
