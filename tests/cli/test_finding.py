@@ -30,3 +30,11 @@ def test_sizes() -> None:
     assert [size_words(n) for n in (None, 7, 7e3, 7.25e6, 7e9, 7e15)] == [
         "?", "7 B", "7.0 kB", "7.2 MB", "7.0 GB", "7000.0 TB",
     ]  # fmt: skip
+
+
+def test_what_may_not_be_read(private_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(UsageError, match="may not read") as caught:
+        find_store(str(tmp_path / "locked"))
+    assert "chmod" in caught.value.next

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.sharing.site import Site
 from tests.stores.toy import Toy, tree, write
 from umecache.cli.app import run
 from umecache.stores import open_store
@@ -69,3 +70,33 @@ def test_card(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.startswith("---\nlicense: ")
     assert open_store(path).fingerprint in text
     assert document(capsys, "card", str(path))["path"] == str(path)
+
+
+def test_a_secret_is_in_no_message_and_no_file(
+    path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ids").write_text(f"{TOY.ids[0]}\n")
+    with Site(path.parent) as site:
+        site.secret, url = "token=s3cret", f"{site.url}/val"
+        said = f"{url}?{site.secret}"
+        lines = [
+            (1, "pull", url, "a"),
+            (1, "pull", f"{url}?token=no-s3cret", "a"),
+            (0, "pull", said, "a"),
+            (0, "pull", said, "b", "--json"),
+            (2, "pull", said, "--ids", str(tmp_path / "ids")),
+            (2, "pull", said.replace("/val", "/none"), "c"),
+            (2, "push", str(path), said),
+            (2, "pull", "ftp://me:s3cret@host/x?token=s3cret", "c"),
+            (1, "pull", "ssh://me:s3cret@127.0.0.1:9/x", "c"),
+        ]
+        monkeypatch.chdir(tmp_path)
+        for status, *words in lines:
+            assert run(["store", *words]) == status, words
+        monkeypatch.setenv("UMECACHE_URLS", said)
+        assert run(["store", "pull", url, "d"]) == 0
+    assert run(["store", "pull", said, "e"]) == 1  # nobody listens any more
+    heard = capfd.readouterr()
+    assert "UMECACHE_URLS" in heard.err
+    assert "s3cret" not in heard.out + heard.err
+    assert not [name for name, data in tree(tmp_path).items() if b"s3cret" in data]

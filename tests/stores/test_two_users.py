@@ -139,6 +139,7 @@ def test_one_looks_while_the_other_writes(lab: Path, umasks: tuple[str, str], tm
     writer = start(BEGIN, 54322, umasks[0])
     assert writer.stdout is not None
     assert writer.stdout.readline() == "half\n", writer.communicate()
+    (lab / "vqa/mine").mkdir(mode=0o700)  # a third one's, that nobody may look into
     out, err = start(LOOK, 54323, umasks[1]).communicate(timeout=300)
     assert out.splitlines() == ["done val", "True True", "incomplete", "StoreMismatch"], err
     out, err = writer.communicate("go\n", timeout=300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -45,13 +46,29 @@ def find_folder(ref: str) -> Path:
     """The folder that the user means: as it is, or below the stores' home; may hold one store or many.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it may not be read.
     """
     for path in (Path(ref).expanduser(), *(below / ref for below in stores_homes())):
-        if path.exists():
+        if _there(path):
             return path
     looked = " or ".join(map(str, stores_homes()))
     raise UsageError(f"There is no store {ref}.", why=f"Nor is one below {looked}.", next="umecache store ls")
+
+
+def _there(path: Path) -> bool:
+    """Whether something is there that may be looked at.
+
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        if not path.exists():
+            return False
+        if os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            return True
+    except PermissionError:  # of a folder above it
+        pass
+    raise UsageError(f"You may not read {path}.", next=f"ask its owner: chmod -R g+rX {path}")
 
 
 def size_words(size: float | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from umecache.errors import UsageError
 from umecache.sharing.fetch import Wanted
-from umecache.sharing.remotes import FolderRemote, Remote, RemoteMissing, read_small
+from umecache.sharing.remotes import FolderRemote, Remote, RemoteMissing, read_small, speaking
 from umecache.stores.catalog import find_stores
 from umecache.stores.commit import CHECKSUMS
 from umecache.stores.errors import StoreDamaged, StoreMissing
@@ -146,6 +146,8 @@ def find_remote_stores(remote: Remote, splits: Sequence[str] | None) -> list[str
     """
     if isinstance(remote, FolderRemote):
         root = remote.folder
+        with speaking(remote.url):
+            (root / CHECKSUMS).is_file()  # what may not be looked into is not nothing
         found = [path.relative_to(root).as_posix() for path in find_stores(root) if (path / CHECKSUMS).is_file()]
         names = {"" if name == "." else name: _split_of(root / name) for name in found}
     elif has(remote, CHECKSUMS):

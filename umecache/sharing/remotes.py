@@ -100,7 +100,9 @@ def open_remote(url: str) -> Remote:
         return HttpRemote(url)
     if protocol not in PROTOCOLS:
         known = ", ".join(f"{name}://" for name in ("file", "http", "https", *PROTOCOLS) if name != "memory")
-        raise UsageError(f"{public(url)} is nowhere that stores can be kept.", why=f"Known: a folder, {known}.")
+        raise UsageError(
+            f"{public(url).partition('?')[0]} is nowhere that stores can be kept.", why=f"Known: a folder, {known}."
+        )
     package, extra = PROTOCOLS[protocol]
     require(package, extra, purpose=f"{protocol}://")
     if protocol == "hf":

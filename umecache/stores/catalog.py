@@ -31,15 +31,16 @@ def find_stores(root: str | Path) -> Iterator[Path]:
     """Every store below `root` (or `root` itself), finished or not, in the order of their paths."""
 
     def look(folder: Path, depth: int) -> Iterator[Path]:
-        if (folder / WORK).is_dir() or ((folder / MANIFEST).is_file() and (folder / CHECKSUMS).is_file()):
+        try:
+            here = (folder / WORK).is_dir() or ((folder / MANIFEST).is_file() and (folder / CHECKSUMS).is_file())
+            below = [] if here or not depth else list(folder.iterdir())
+            inner = sorted(entry for entry in below if entry.is_dir() and not entry.name.startswith("."))
+        except OSError:  # a folder of somebody else's
+            return
+        if here:
             yield folder
-        elif depth:
-            try:
-                inner = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-            except OSError:  # a folder of somebody else's
-                return
-            for entry in inner:
-                yield from look(entry, depth - 1)
+        for entry in inner:
+            yield from look(entry, depth - 1)
 
     yield from look(Path(root), DEPTH)
 
