@@ -2,7 +2,7 @@
 
     for block in blocks(DOCS / "start.md", "bash", "console"):
         lines(block)                                    # what is to be typed, with what is shown below it
-    play(script)                                        # bash's own idea of the words; nothing of ours is run
+    play(typed, environment)                            # bash's own idea of the words; nothing is run
 
 A shell block is expanded by bash itself (quotes, variables, backslashes, `&&`, `$(...)`), with functions in place of
 the programs that write down how they were called.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -106,8 +107,6 @@ def test_every_other_block_is_well_formed() -> None:
 
 def test_names_in_the_prose_exist() -> None:
     """`umecache.x.y` on a page is a module, or something in one."""
-    import re
-
     for page in PAGES:
         for name in set(re.findall(r"`(umecache(?:\.\w+)+)`?", page.read_text("utf-8"))):
             if name not in ENTRY_POINTS:
@@ -120,8 +119,6 @@ ENTRY_POINTS = {"umecache.encoders", "umecache.fusions", "umecache.store_formats
 
 def test_files_in_the_prose_exist() -> None:
     """`umecache/x/y.py` and its kin are files of the repository."""
-    import re
-
     for page in PAGES:
         for name in re.findall(r"`((?:umecache|tests|benchmarks|scripts)/[\w/.-]+\.\w+)`", page.read_text("utf-8")):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
