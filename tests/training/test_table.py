@@ -70,6 +70,16 @@ def test_answer_types_stand_in_the_order_of_the_papers() -> None:
     assert answer_types([row("ume", 1.0, per_answer_type=types)]) == ["yes/no", "number", "other", "audio"]
 
 
+def test_missing_inputs_are_told_for_each_pair(document: dict[str, Any]) -> None:
+    [told] = [line for line in remarks(document) if line.startswith("Inputs")]
+    assert told.startswith("Inputs that could not be read: 2 image;")
+    rows = [*document["rows"], row("ume", 1.0, image="beit", missing_inputs={"text": 1, "image": 1_200})]
+    rows.append(row("ume", 1.0, text="roberta", missing_inputs={"text": 0, "image": 0}))
+    [told] = [line for line in remarks({**document, "rows": rows}) if line.startswith("Inputs")]
+    assert "2 image (bert + vit); 1 text, 1,200 image (bert + beit); none (roberta + vit); these" in told
+    assert not any(line.startswith("Inputs") for line in remarks({**document, "rows": rows[-1:]}))
+
+
 def test_small_words() -> None:
     assert [count(n) for n in (12, 1_200, 3_400_000, 2_000_000_000)] == ["12", "1.2 k", "3.4 M", "2.0 G"]
     assert with_spread(41.256, 0.0) == "41.26", "one seed has no spread"

@@ -71,8 +71,8 @@ def _latex(each: str) -> str:
         return _SET[each]
     if " " <= each <= "~":
         return each
-    base, *marks = unicodedata.normalize("NFD", each)
-    if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii():
-        return f"\\{_ACCENTS[marks[0]]}{{{base}}}"
+    parts = unicodedata.normalize("NFD", each)
+    if len(parts) == 2 and parts[1] in _ACCENTS and parts[0].isascii():
+        return f"\\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
     simple = unicodedata.normalize("NFKC", each)  # such as the ligature of f and i
     return "".join(map(_latex, simple)) if simple != each else "?"

@@ -81,10 +81,8 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
             f"Without training: always {baselines['majority_answer']!r} {baselines['majority']:.2f}; "
             f"the usual answer to each wording {baselines['majority_per_question']:.2f}."
         )
-    missing = {name: n for row in document["rows"] for name, n in row["missing_inputs"].items() if n}
-    if missing:
-        told = ", ".join(f"{n:,} {name}" for name, n in missing.items())
-        lines.append(f"Inputs that could not be read: {told}; these questions are answered from what is there.")
+    if missing := _missing(document["rows"]):
+        lines.append(f"Inputs that could not be read: {missing}; these questions are answered from what is there.")
     lines += document.get("warnings") or ()
     lines += document["notes"]
     recipe = document.get("recipe")
@@ -92,6 +90,19 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
         lines.append(f"The column 'source' is not ours: {recipe['source']}, {recipe['title']}.")
         lines += recipe["differs"]
     return lines
+
+
+def _missing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many questions lacked what, for each pair of encoders where pairs differ; empty where none did."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        said = ", ".join(f"{n:,} {name}" for name, n in row["missing_inputs"].items() if n) or "none"
+        pair = " + ".join(row[name] for name in ("text", "image") if row.get(name))
+        if pair not in (pairs := told.setdefault(said, [])):
+            pairs.append(pair)
+    if len(told) == 1:
+        return next(iter(told)).removesuffix("none")
+    return "; ".join(f"{said} ({', '.join(pairs)})" for said, pairs in told.items())
 
 
 def write_markdown(path: Path, document: Mapping[str, Any]) -> None:
