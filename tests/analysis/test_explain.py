@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from umecache.analysis.explain import choose_questions, explain, questions_by_id
 from umecache.analysis.looks import Head, open_heads
 from umecache.data.results import read_results
-from umecache.errors import UmecacheError
+from umecache.errors import UmecacheError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,29 @@ def test_maps_that_a_method_lacks_are_said(heads: list[Head]) -> None:
     document, _ = explain(heads[:1], questions, kinds=("gradcam", "pairs"), sample=0)
     assert document["notes"] == ["concat (seed-0) has no pair weights."]
     assert document["faithfulness"][0]["questions"] == 0 and document["faithfulness"][0]["gain"] is None
+
+
+def test_right_answers_that_nobody_knows(sample_run: SimpleNamespace) -> None:
+    [head] = open_heads([sample_run.path / "seed-0"])  # its own: the split is changed
+    split, questions = head.inputs.split, choose_questions([head], count=1)
+    known = split.annotations
+    assert known is not None and "never" not in head.run.vocab.answers
+    split.annotations = {key: replace(each, answer="never", answers=("never",) * 10) for key, each in known.items()}
+    with pytest.raises(UsageError) as caught:
+        explain([head], questions, target="right", sample=0)
+    assert "none of the right answers in its vocabulary" in caught.value.why
+    split.annotations = None
+    with pytest.raises(UsageError, match="right answers of 'val' are not known"):
+        explain([head], questions, target="right", sample=0)
+
+
+def test_what_is_struck_through_is_said_as_it_is(sample_run: SimpleNamespace) -> None:
+    [head] = open_heads([sample_run.path / "seed-0"])
+    split, questions = head.inputs.split, choose_questions([head], count=1)
+    _, figure = explain([head], questions, sample=0)
+    assert "other people" in " ".join(text.get_text() for text in figure.texts)
+    assert split.annotations is not None
+    split.annotations = {key: replace(each, labelled=True) for key, each in split.annotations.items()}
+    labelled = replace(head, run=replace(head.run, facts={**head.run.facts, "protocol": "exact"}))
+    _, figure = explain([labelled], questions, sample=0)
+    assert "it is not the label" in " ".join(text.get_text() for text in figure.texts)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from umecache.analysis.heat_panel import PAGE, Cell, Column, Row, covered, heat_panel, overlay
+from umecache.analysis.heat_panel import PAGE, PAPER, Cell, Column, Row, covered, heat_panel, overlay
 
 GREY = np.full((60, 80, 3), 128, np.uint8)
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -114,3 +114,17 @@ def test_a_picture_of_its_own_for_each_column(picture: Path, tmp_path: Path) -> 
 def test_rows_must_fit() -> None:
     with pytest.raises(ValueError, match="a cell for each"):
         heat_panel([Column(None, "a", None)], [Row("m", (), ())])
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_a_panel_fits_a_page(picture: Path, count: int) -> None:
+    """With the words of a question of ten tokens, and the lines that `explain` writes."""
+    asked = "what colour is the large shape here ?"
+    words = tuple((word, 1.0) for word in ("[CLS]", *asked.split(), "[SEP]"))
+    full = cell(words=words, remark="0.55", heat=np.eye(4))
+    rows = [
+        Row(f"method {k}", ("Grad-CAM", "accuracy 41.0", "del", "random", "gain"), (full,) * 3) for k in range(count)
+    ]
+    columns = [Column(picture, asked, "red")] * 3
+    wide, high = heat_panel(columns, rows, note="Some words on what all of this is. " * 12).get_size_inches()
+    assert high <= PAGE and wide <= PAPER, (wide, high)

@@ -25,7 +25,7 @@ from umecache.analysis.panel import RIGHT_SCORE
 from umecache.analysis.wording import Wording
 from umecache.data.dataset import Question, Split
 from umecache.data.results import read_results
-from umecache.data.scoring import score_answer
+from umecache.data.scoring import EXACT, score_answer
 from umecache.errors import DataError, UsageError
 from umecache.extraction.reload import declaration
 from umecache.reporting import Reporter, Silent
@@ -126,8 +126,17 @@ def explain(
 
     Returns:
         The document that `umecache explain --json` prints, less the paths of its files; the figure.
+
+    Raises:
+        UsageError: nothing to draw; right answers that are not known.
     """
     split = heads[0].inputs.split
+    if target == RIGHT and split.annotations is None:
+        raise UsageError(
+            f"The right answers of {split.name!r} are not known.",
+            why=f"{split.folder} has no annotations of it.",
+            next="without --right each head's own answer is explained; --answer WORD names one",
+        )
     asked = split.questions
     drawn = Random(seed).sample(asked, min(sample, len(asked)))
     panels: list[dict[str, Any]] = []
@@ -150,7 +159,9 @@ def explain(
                 task.advance()
             for kind in kinds:
                 if not any(kind in look.maps for look in shown):
-                    notes.append(f"{head.label} has no {KIND_WORDS[kind]}.")
+                    unknown = all(look.target is None for look in shown)
+                    lacks = "none of the right answers in its vocabulary" if unknown else f"no {KIND_WORDS[kind]}"
+                    notes.append(f"{head.label} has {lacks}.")
                     continue
                 summary = summarise(measured[kind]) if measured.get(kind) else None
                 summaries.append({"run": head.label, "kind": kind, **_summary_facts(summary)})
@@ -266,7 +277,9 @@ def _note(heads: Sequence[Head], kinds: Sequence[str], target: str, sample: int)
     said = []
     if "gradcam" in kinds:
         said.append(f"Grad-CAM of {of} on cached tokens ({', '.join(sorted(grids)) or 'no grid'}).")
-    said.append("Number: its probability. Struck through: fewer than two other people gave that answer.")
+    labelled = any(head.run.facts["protocol"] == EXACT for head in heads)
+    wrong = "it is not the label" if labelled else "fewer than two other people gave that answer"
+    said.append(f"Number: its probability. Struck through: {wrong}.")
     if sample:
         said.append(
             f"Left, over {sample} random questions: area under the deletion curve (small is good), the insertion curve "

@@ -11,7 +11,7 @@ Shapes: H x W token grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ from umecache.analysis.lettering import (
 from umecache.analysis.pictures import opened
 
 DPI = 160
-PAGE = 9.4  # inches: pictures shrink until all of it fits a page, but not to nothing
+PAGE, PAPER = 9.4, 7.2  # inches of a page: pictures shrink until all of it fits its height, but not to nothing
 EDGE, LABEL, GAP = 0.16, 1.1, 0.16
-WIDEST, NARROWEST = 1.8, 1.2  # a picture
+WIDEST, NARROWEST, LOWEST = 1.8, 1.2, 0.5  # a picture
 COLOURS = "YlOrRd"
 _SIDE = 384  # pixels of a picture's longest side
 _WORD: dict[str, Any] = {"fontsize": 6.6, "color": INK}
@@ -156,8 +156,7 @@ class _Plan:
     def __init__(self, columns: Sequence[Column], rows: Sequence[Row], shape: float, note: str) -> None:
         # One picture for all columns stands in the corner; else there is a row of them.
         self.shared = len({column.image for column in columns}) == 1
-        for wide in np.arange(WIDEST, NARROWEST - 0.01, -0.1):
-            self.wide, self.high = float(wide), float(wide) * shape
+        for self.wide, self.high in _frames(len(columns), shape):
             self.asked = [wrapped(column.question, self.wide, most=4) for column in columns]
             self.head = max(map(len, self.asked))
             self.first = max((LABEL - GAP) * shape if self.shared else 0, (self.head + 1) * LINE)
@@ -175,6 +174,19 @@ class _Plan:
 
     def left(self, place: int) -> float:
         return EDGE + LABEL + place * (self.wide + GAP)
+
+
+def _frames(columns: int, shape: float) -> Iterator[tuple[float, float]]:
+    """Widths and heights of a picture's frame, the best first.
+
+    Smaller pictures make less room for words, which then take more lines. So where the narrowest do not do, frames are
+    as wide as the page lets them be, and only lower: the picture stands at their left.
+    """
+    for wide in np.arange(WIDEST, NARROWEST - 0.01, -0.1):
+        yield float(wide), float(wide) * shape
+    wide = min(WIDEST, max(NARROWEST, (PAPER - 2 * EDGE - LABEL + GAP) / columns - GAP))
+    for high in np.arange(NARROWEST * shape, LOWEST - 0.01, -0.05):
+        yield wide, float(high)
 
 
 def _below(cell: Cell, wide: float) -> float:
