@@ -9,9 +9,9 @@ import pytest
 
 from umecache.errors import UsageError
 from umecache.reporting import Silent
-from umecache.training.cells import find_cells
 from umecache.training.compare import compare
 from umecache.training.config import CompareConfig
+from umecache.training.grid import find_cells
 from umecache.training.questions import load_questions
 
 

@@ -122,6 +122,7 @@ class CompareSettings(TrainSettings, total=False):
     image: StoreRef | Sequence[StoreRef] | None
     lr: float | Sequence[float] | Literal["auto"] | None
     lr_grid: Sequence[float] | None
+    ray: str | None  # HOST:PORT of a cluster, or "auto"
     update: bool | None
 
 

@@ -105,6 +105,9 @@ def compare(
     devices: Annotated[
         str | None, typer.Option(help="auto (one), cpu, cpu:N, or GPU numbers: 0,1. Default: auto.")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread over a Ray cluster: HOST:PORT of its head, or auto (this machine's).")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch. Default: its own choice.")] = None,
     residency: Annotated[
         str | None, typer.Option(help="Where features stay: auto, device, memory, store. Default: auto.")
@@ -176,6 +179,7 @@ def compare(
             "limit": limit,
             "protocol": protocol,
             "device": devices,
+            "ray": ray,
             "threads": threads,
             "residency": residency,
             "checkpoint_minutes": checkpoint_minutes,

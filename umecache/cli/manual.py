@@ -30,7 +30,7 @@ TRAINING: Mapping[str, str] = {
     "Training": "seeds seed stack_seeds epochs lr lr_grid schedule warmup optimizer weight_decay clip batch_size "
     "accumulate ema loss patience holdout order window order_seed",
     "Answers and scores": "classes min_count protocol",
-    "Machine": "devices threads precision residency checkpoint_minutes",
+    "Machine": "devices ray threads precision residency checkpoint_minutes",
     "Output": "out overwrite update tracker json help",
 }
 ENCODING: Mapping[str, str] = {
@@ -69,6 +69,7 @@ WORDS = {
     "base_url": "URL",
     "lr_grid": "RATES",
     "lr": "RATE",
+    "ray": "HOST:PORT",
 }
 """What stands for the value of an option of text, where the last word of its own name would not do."""
 

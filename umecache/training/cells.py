@@ -1,8 +1,6 @@
-"""The passes of a comparison: one for every pair of a text and an image store.
+"""Cells of a comparison that its table can't take for each other.
 
-    cells = find_cells(config, questions, reporter)      # [(text source, image source), ...]
-
-All stores are found and checked before anything is trained.
+cells = tell_apart([(text source, image source), ...])
 """
 
 from __future__ import annotations
@@ -12,37 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from umecache.errors import UsageError
-from umecache.reporting import Reporter
-from umecache.training.config import CompareConfig
-from umecache.training.model import modalities_of
-from umecache.training.questions import Questions
-from umecache.training.resolve import Source, find_sources
+from umecache.training.resolve import Source
 
 Cell = tuple[Source, ...]
-
-
-def find_cells(config: CompareConfig, questions: Questions, reporter: Reporter) -> list[Cell]:
-    """The stores of every pass.
-
-    Raises:
-        UmecacheError: stores that are missing or don't fit; one that is named twice.
-    """
-    return tell_apart(
-        [
-            find_sources(
-                questions.dataset,
-                (questions.train, questions.evaluation),
-                text=text,
-                image=image,
-                features=config.features,
-                facts=config.facts,
-                limit=config.limit,
-                needed=modalities_of(config.methods),
-                reporter=reporter,
-            )
-            for text, image in itertools.product(config.text or (None,), config.image or (None,))
-        ]
-    )
+"""The stores of one pass: a source for each modality."""
 
 
 def tell_apart(cells: Sequence[Cell]) -> list[Cell]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from umecache.training.targets import Index
 COST = 20  # a checkpoint is not due before training has taken so many times as long as writing the last one
 WORTH = 10.0  # seconds that the only pass of a run must have taken for its end to be kept
 START_SECONDS = 600.0  # how long other processes may take to start
-SUFFIX = ".safetensors"
+SUFFIX, BUILDING = ".safetensors", ".building"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,8 @@ class Keeper:
             tensors |= {
                 f"{number}/{name}": value.detach().to("cpu", copy=True).contiguous() for name, value in named.items()
             }
-        building = self.path.with_name(f".{self.path.name}.building")
+        # A name of this process: on a cluster, one that was given up may still be writing.
+        building = self.path.with_name(f".{self.path.name}.{socket.gethostname()}-{os.getpid()}{BUILDING}")
         try:
             save_file(tensors, building, metadata={"facts": json.dumps({**facts, "heads": told})})
         except SafetensorError as error:

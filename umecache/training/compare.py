@@ -9,7 +9,9 @@ several text or image stores are named, there is one pass for every pair of them
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,30 +22,26 @@ from umecache.encoders.base import Json
 from umecache.home import runs_home
 from umecache.reporting import Reporter, Silent
 from umecache.sharing.urls import public_facts
-from umecache.training.cells import find_cells
 from umecache.training.config import CompareConfig
-from umecache.training.folders import NewFolder, finished, stamp
-from umecache.training.head import HeadSpec
+from umecache.training.folders import finished, stamp
+from umecache.training.grid import find_cells, train_cell, write_cell
 from umecache.training.initial import check_initial, load_initial
 from umecache.training.job import (
     Material,
-    Rate,
-    Result,
-    choose_rates,
+    Reading,
     job_facts,
     place,
     run_folder,
-    run_heads,
     say_run,
     settle_order,
 )
 from umecache.training.left_out import Failed, without_failures
 from umecache.training.model import share_arguments
-from umecache.training.outcome import file_name, mean_std, write_method
+from umecache.training.on_ray import cluster, spread
 from umecache.training.questions import Questions, load_questions
 from umecache.training.recipe import Recipe, load_recipe
 from umecache.training.resolve import Source
-from umecache.training.reuse import Kept, rate_job
+from umecache.training.reuse import Kept
 from umecache.training.runs import versions, write_json
 from umecache.training.table import write_csv, write_markdown
 
@@ -68,7 +66,10 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
     started = time.perf_counter()
     recipe = load_recipe(config.recipe) if config.recipe else None
     arguments = share_arguments(config.methods, config.method_args)
-    with place(config) as where:
+    with contextlib.ExitStack() as stack:
+        if config.ray is not None:
+            stack.enter_context(cluster(config.ray))
+        where = stack.enter_context(place(config))
         reporter = (reporter or Silent()) if where.is_main else Silent()
         questions = load_questions(config)
         cells = find_cells(config, questions, reporter)
@@ -82,20 +83,23 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
             )
             return before if where.is_main else Comparison(before.path, {})
         kept = Kept(Path(config.out) if config.update and config.out else None)
-        with run_folder(config, default, job, where, update=config.update, passes=len(cells)) as made:
+        passes = math.inf if config.ray is not None else len(cells)  # what other nodes train comes here as checkpoints
+        with run_folder(config, default, job, where, update=config.update, passes=passes) as made:
             folder, checkpoints, tracker = made
             say_run(folder, config, reporter)
             rows: list[dict[str, Any]] = []
             failed: list[Failed] = []
             bytes_read = 0
-            reading: list[dict[str, Json]] = []
+            reading: list[Reading] = []
+            read = spread(config, job, questions.dataset.folder, folder, reporter) if config.ray else {}
             for number, sources in enumerate(cells):
-                material = Material(questions, sources, config, where.device, checkpoints, tracker)
-                rates, results = _train_cell(material, config, arguments, number, reporter, kept)
+                shared = (questions, sources, config, where.device, checkpoints, tracker)
+                material = Material(*shared, read=read.get(number))
+                rates, results = train_cell(material, config, arguments, number, reporter, kept)
                 if where.is_main:
                     lost, results = without_failures(material, results)
                     failed += lost
-                    rows += _write_cell(material, config, rates, results, folder, several=len(cells) > 1)
+                    rows += write_cell(material, config, rates, results, folder, several=len(cells) > 1)
                 bytes_read += material.bytes_read
                 reading.append(material.reading())
             if not where.is_main:
@@ -139,92 +143,6 @@ def _trained_before(config: CompareConfig, job: Mapping[str, Any]) -> Comparison
         return None
     document = json.loads((path / "compare.json").read_text("utf-8"))
     return None if "html" in document else Comparison(path, document)
-
-
-def _train_cell(
-    material: Material,
-    config: CompareConfig,
-    arguments: Mapping[str, Mapping[str, Json]],
-    number: int,
-    reporter: Reporter,
-    kept: Kept,
-) -> tuple[dict[str, Rate], list[Result]]:
-    """One pass over one pair of stores, and one before it where rates are chosen; without the heads that are kept."""
-    rates: dict[str, Rate] = {}
-    if config.lr == "auto":
-        for method in config.methods:
-            if rate := kept.rate(method, arguments[method], config.lr_grid, material):
-                rates[method] = rate
-        if unknown := {method: arguments[method] for method in config.methods if method not in rates}:
-            rates |= choose_rates(material, unknown, config.lr_grid, reporter, name=f"rates-{number}")
-        for method, rate in rates.items():
-            reporter.say(f"rate of {method}: {rate.lr:g}")
-    specs = [
-        HeadSpec(
-            method=method,
-            seed=seed,
-            lr=lr,
-            method_args=arguments[method],
-        )
-        for method in config.methods
-        for lr in config.rates or (rates[method].lr,)
-        for seed in config.seeds
-    ]
-    found = {number: result for number, spec in enumerate(specs) if (result := kept.result(spec, material))}
-    missing = [spec for number, spec in enumerate(specs) if number not in found]
-    if found:
-        reporter.say(f"{len(found)} of {len(specs)} heads are taken over from {config.out}; {len(missing)} to train")
-    trained = run_heads(material, missing, reporter, name=f"heads-{number}", tolerant=True) if missing else []
-    if len(trained) < len(missing):  # another process than the main, which alone has all results and writes them
-        return rates, trained
-    rest = iter(trained)
-    return rates, [found[number] if number in found else next(rest) for number in range(len(specs))]
-
-
-def _write_cell(
-    material: Material,
-    config: CompareConfig,
-    rates: Mapping[str, Rate],
-    results: Sequence[Result],
-    folder: NewFolder,
-    *,
-    several: bool,
-) -> list[dict[str, Any]]:
-    """The run folders of one pass, and a row per method."""
-    pair = "+".join(file_name(source.model) for source in material.sources) if several else ""
-    rows = []
-    several_rates = len(config.rates) > 1
-    for method, lr in dict.fromkeys((result.head.spec.method, result.head.spec.lr) for result in results):
-        own = [result for result in results if (result.head.spec.method, result.head.spec.lr) == (method, lr)]
-        inner = Path("runs") / pair / (file_name(method) + (f"-lr-{lr:g}" if several_rates else ""))
-        (folder.building / inner).mkdir(parents=True)
-        facts = write_method(NewFolder(folder.building / inner, folder.path / inner), own, material)
-        overall = [result.scores.overall for result in own if result.scores is not None]
-        mean, std = mean_std(overall) if overall else (None, None)
-        rows.append(
-            {
-                "method": method,
-                "text": material.model_of("text"),
-                "image": material.model_of("image"),
-                "mean": mean,
-                "std": std,
-                "seeds": facts["seeds"],
-                "features": {source.name: source.model for source in material.sources},
-                "per_answer_type": (facts["accuracy"] or {}).get("per_answer_type"),
-                "per_question_type": (facts["accuracy"] or {}).get("per_question_type"),
-                "lr": facts["lr"],
-                "lr_tried": {f"{lr:g}": score for lr, score in rates[method].tried.items()} if rates else None,
-                "lr_job": rate_job(method, own[0].head.spec.method_args, config.lr_grid, material) if rates else None,
-                "parameters": facts["parameters"],
-                "seconds": facts["seconds"],
-                "stacked": any(result.head.stacked for result in own),
-                "method_args": dict(own[0].head.spec.method_args),
-                **material.sizes(material.questions.evaluation),
-                "missing_inputs": material.missing_inputs(material.questions.evaluation),
-                "run": facts["run"],
-            }
-        )
-    return rows
 
 
 def _figure(recipe: Recipe | None, row: Mapping[str, Any]) -> dict[str, Json] | None:

@@ -147,6 +147,7 @@ class CompareConfig(TrainConfig):
     method_args: Mapping[str, Json] = field(default_factory=dict)  # KEY for all that take it, METHOD.KEY for one
     lr: float | tuple[float, ...] | Literal["auto"] = 1e-3  # several: a row for each
     lr_grid: tuple[float, ...] = LR_GRID  # tried by lr="auto"
+    ray: str | None = None  # HOST:PORT of a Ray cluster, or "auto": cells are spread over its nodes; None: here
     update: bool = False  # of the comparison in `out`, train only the heads that it lacks, and take its place
     recipe: str | None = None  # whose figures the report prints beside ours
 
@@ -158,6 +159,11 @@ class CompareConfig(TrainConfig):
             raise UsageError(
                 "--update goes on from the comparison in --out, and never with --overwrite.",
                 next="umecache compare ... --update --out DIR",
+            )
+        if self.ray is not None and not (self.device in ("auto", "cpu") and self.ray):
+            raise UsageError(
+                f"--ray takes --devices auto or cpu, not {self.device}.",
+                why="It spreads over the devices of a cluster.",
             )
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise UsageError(f"--methods {_listed(self.methods)}: name different methods.", next="umecache methods")

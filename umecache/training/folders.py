@@ -30,7 +30,7 @@ from typing import Any
 
 from umecache.errors import JobFailed, Stopped, UmecacheError, UsageError
 from umecache.stores import diff_facts
-from umecache.training.checkpoint import SUFFIX
+from umecache.training.checkpoint import BUILDING, SUFFIX
 from umecache.training.locks import Taken, lock
 
 MARKS = ("run.json", "compare.json", "sweep.json")  # what tells a folder of ours from any other
@@ -86,8 +86,9 @@ def new_folder(
         _check_job(work, path, dict(job or {}), overwrite)
         folder = NewFolder(work / _RUN, path, work)
         shutil.rmtree(folder.building, ignore_errors=True)  # of a process that was killed while it wrote
-        for sign in work.glob("process-*.lock"):  # of an earlier start: nobody holds them
-            sign.unlink()
+        for pattern in ("process-*.lock", f".*{BUILDING}"):  # of an earlier start: nobody holds or writes them
+            for each in work.glob(pattern):
+                each.unlink(missing_ok=True)
         try:
             folder.building.mkdir()
             yield folder

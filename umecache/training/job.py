@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -44,9 +44,19 @@ from umecache.training.targets import Index
 AnyConfig = TypeVar("AnyConfig", bound=TrainConfig)
 
 NOT_DECIDING = frozenset(
-    {"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker", "update"}
+    {"out", "overwrite", "threads", "residency", "device", "checkpoint_minutes", "tracker", "update", "ray"}
 )
 """Fields of the configuration that a run may be gone on with differently."""
+
+
+class Reading(TypedDict):
+    """Where the train features of a pass were, and how long they were waited for."""
+
+    residency: str | None  # None: nothing was read
+    order: str
+    bytes_read: int  # those of the eval split too
+    seconds_waited: float
+    share_waited: float  # of the loop over batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +79,11 @@ class Material:
         device: torch.device,
         checkpoints: Checkpoints | None = None,
         tracker: Tracker | None = None,
+        read: Reading | None = None,
     ) -> None:
         self.questions, self.sources, self.config, self.device = questions, tuple(sources), config, device
         self.checkpoints, self.tracker = checkpoints or Checkpoints(), tracker or NoTracker()
+        self._read = read  # on another node
 
     @cached_property
     def train_reader(self) -> FeatureReader:
@@ -95,21 +107,26 @@ class Material:
             return None
         return np.array([question.image_id for question in self.questions.train.questions], np.int64)
 
-    def reading(self) -> dict[str, Json]:
+    def reading(self) -> Reading:
         """Where the train features were, in which order they were asked for, and how long they were waited for."""
-        reader = self.train_reader
+        if self._read is not None:
+            return self._read
+        reader = vars(self).get("train_reader")  # none was needed where all heads were kept
         return {
-            "residency": reader.residency,
+            "residency": reader.residency if reader else None,
             "order": self.config.order,
             "bytes_read": self.bytes_read,
-            "seconds_waited": round(reader.waited, 3),
-            "share_waited": round(reader.waited / reader.looped, 4) if reader.looped else 0.0,
+            "seconds_waited": round(reader.waited, 3) if reader else 0.0,
+            "share_waited": round(reader.waited / reader.looped, 4) if reader and reader.looped else 0.0,
         }
 
     @property
     def bytes_read(self) -> int:
         """Bytes of stored features that were fetched: once where features stay in memory, each time else."""
-        return self.train_reader.bytes_read + self.eval_reader.bytes_read
+        if self._read is not None:
+            return self._read["bytes_read"]
+        readers = (vars(self).get(name) for name in ("train_reader", "eval_reader"))
+        return sum(reader.bytes_read for reader in readers if reader is not None)
 
     def model_of(self, name: str) -> str | None:
         """The encoder behind a modality; None where the run doesn't read it."""
@@ -227,22 +244,24 @@ def _one_pass(
 
     heads = material.heads(specs[kept.process :: kept.processes], index)
     keeper = kept.of(name)
-    if not keeper.finished and heads:
+    if keeper.finished:
+        keeper.restore(heads)  # and no feature is read
+    elif heads:
         say_where(material, reporter)
-    train(
-        heads,
-        material.train_reader,
-        questions.targets,
-        index,
-        config=config,
-        held=held,
-        reporter=reporter,
-        label=label,
-        images=material.images,
-        tolerant=tolerant,
-        keeper=keeper,
-        told=told,
-    )
+        train(
+            heads,
+            material.train_reader,
+            questions.targets,
+            index,
+            config=config,
+            held=held,
+            reporter=reporter,
+            label=label,
+            images=material.images,
+            tolerant=tolerant,
+            keeper=keeper,
+            told=told,
+        )
     every = np.arange(len(questions.evaluation.questions) if answer else 0)
     answers_HQ = keeper.answers()
     if answers_HQ is None:
@@ -373,10 +392,11 @@ def run_folder(
     where: Place,
     *,
     update: bool = False,
-    passes: int = 1,
+    passes: float = 1,
 ) -> Iterator[tuple[NewFolder, Checkpoints, Tracker]]:
     """The folder of a run, made by the main process, the checkpoints that all of its processes share there, and the
-    tracker that the main one tells. Where there are several passes, each that is over is kept.
+    tracker that the main one tells. Where there are several passes, each that is over is kept;
+    math.inf: all go through checkpoints, whether they were asked for or not.
     """
     check_tracker(config.tracker)
     with contextlib.ExitStack() as stack:
@@ -386,7 +406,8 @@ def run_folder(
             )
         )
         seconds = 60 * config.checkpoint_minutes or math.inf
-        kept = folder.checkpoints if config.checkpoint_minutes or where.processes > 1 else None
+        needed = where.processes > 1 or passes == math.inf
+        kept = folder.checkpoints if config.checkpoint_minutes or needed else None
         checkpoints = Checkpoints(kept, seconds, where.index, where.processes, always=passes > 1)
         stack.enter_context(checkpoints.alive())
         name = config.tracker if where.is_main else None
