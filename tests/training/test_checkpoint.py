@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from umecache.errors import DataError, JobFailed, Stopped
 from umecache.training import checkpoint
+from umecache.training import head as heads
 from umecache.training.checkpoint import Checkpoints, Keeper
 from umecache.training.compare import compare
 from umecache.training.config import CompareConfig, FuseConfig
@@ -159,7 +161,7 @@ def test_a_short_pass_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [] and not keeper.finished
 
 
-def test_of_a_grid_s_passes_the_finished_ones_are_kept(tmp_path: Path) -> None:
+def test_a_long_pass_that_is_finished_is_kept(tmp_path: Path) -> None:
     now = [0.0]
     keeper = Keeper(tmp_path / "heads-3.safetensors", 300.0, clock=lambda: now[0])
     now[0] = 11.0  # far from the next checkpoint, but too much to do again
@@ -177,6 +179,35 @@ def test_a_finished_pass_is_not_done_again(tmp_path: Path) -> None:
     assert again.finished and again.restore([other]) == (2, 0)
     assert np.array_equal(again.answers(), answers)  # type: ignore[arg-type]
     assert other.closed and torch.equal(other.model.classifier.weight, one.model.classifier.weight)
+
+
+def test_in_a_grid_a_finished_pass_is_kept_however_short_it_was(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, seconds=300, always=True).of("heads-3").finish([head()], 2, np.zeros((1, 3), np.int64))
+    assert Checkpoints(tmp_path).of("heads-3").finished
+
+
+def test_what_can_t_be_gone_on_with_is_dropped(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is no longer finite: going on from the last checkpoint would end there again."""
+    plain, kept = heads.loss_of, tmp_path / ".run.unfinished" / "heads-0.safetensors"
+    monkeypatch.setattr(heads, "loss_of", lambda *of: plain(*of) * (float("nan") if kept.exists() else 1.0))
+    with pytest.raises(JobFailed, match="no longer finite"):
+        compare(config(world, tmp_path / "run", methods=("concat",)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_can_t_be_written_is_told_and_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Checkpoints(tmp_path, seconds=0).of("heads")
+    keeper.save([head()], 0, 4)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(JobFailed, match=r"heads\.safetensors can't be written.*No space left"):
+        keeper.save([head()], 1, 0)
+    assert keeper.restore([head()]) == (0, 4) and [each.name for each in tmp_path.iterdir()] == ["heads.safetensors"]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from umecache.training.cells import Cell, tell_apart
 from umecache.training.config import CompareConfig
 from umecache.training.folders import NewFolder
 from umecache.training.head import HeadSpec
-from umecache.training.job import Material, Rate, Result, choose_rates, run_heads
+from umecache.training.job import Material, Result, run_heads
 from umecache.training.model import modalities_of
 from umecache.training.outcome import file_name, mean_std, write_method
 from umecache.training.questions import Questions
+from umecache.training.rates import Rate, choose_rates
 from umecache.training.resolve import find_sources
 from umecache.training.reuse import Kept, rate_job
 

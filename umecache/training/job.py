@@ -2,7 +2,6 @@
 
 material = Material(questions, sources, config, device)
 results = run_heads(material, specs, reporter)       # one Result per spec
-rates = choose_rates(material, {"ume": {}}, grid, reporter)
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import torch
 from umecache.data.dataset import Split
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
-from umecache.errors import JobFailed
 from umecache.extraction.devices import Place, here
 from umecache.fusion.naming import modality_of
 from umecache.reporting import Reporter
@@ -210,7 +208,7 @@ def run_heads(
             f"{material.checkpoints.processes - len(specs)} have nothing to do; more seeds or methods would use them"
         )
     index, held = (questions.trained_on, None) if config.patience is None else questions.held_out
-    heads, answers_HQ = _one_pass(
+    heads, answers_HQ = one_pass(
         material, specs, index, held, reporter, name=name, label="training", answer=True, tolerant=tolerant
     )
     return [
@@ -219,7 +217,7 @@ def run_heads(
     ]
 
 
-def _one_pass(
+def one_pass(
     material: Material,
     specs: Sequence[HeadSpec],
     index: Index,
@@ -285,51 +283,6 @@ def _one_pass(
         assert theirs_HQ is not None  # it is finished
         answers_HQ[process :: kept.processes] = theirs_HQ
     return heads, answers_HQ
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """The learning rate chosen for a method, and the held-out accuracy (percent) of every rate tried."""
-
-    lr: float
-    tried: Mapping[float, float | None]  # None: the loss was no longer finite
-
-
-def choose_rates(
-    material: Material,
-    methods: Mapping[str, Mapping[str, Json]],
-    grid: Sequence[float],
-    reporter: Reporter,
-    *,
-    name: str = "rates",
-) -> dict[str, Rate]:
-    """Each method's best rate on a part of train held out by image, with the first seed: one pass for all.
-
-    Every rate is trained for the run's full length, so that its schedule is the one that is used later. The score is
-    that of the last epoch, or of the best where heads stop early.
-
-    Raises:
-        JobFailed: no rate of the grid trains a method.
-    """
-    config, questions = material.config, material.questions
-    index, held = questions.held_out
-    specs = [
-        HeadSpec(method=method, seed=config.seeds[0], lr=lr, method_args=arguments)
-        for method, arguments in methods.items()
-        for lr in grid
-    ]
-    heads, _ = _one_pass(
-        material, specs, index, held, reporter, name=name, label="choosing rates", answer=False, tolerant=True
-    )
-    chosen: dict[str, Rate] = {}
-    for method in methods:
-        tried = {head.spec.lr: head.held_out for head in heads if head.spec.method == method}
-        scored = {lr: score for lr, score in tried.items() if score is not None}
-        if not scored:
-            raise JobFailed(f"No rate of {', '.join(f'{lr:g}' for lr in grid)} trains {method}.", next="--lr 1e-5")
-        # The smaller of equal rates: it is the safer one on other seeds.
-        chosen[method] = Rate(max(sorted(scored), key=lambda lr: scored[lr]), tried)
-    return chosen
 
 
 def say_where(material: Material, reporter: Reporter) -> None:

@@ -29,7 +29,8 @@ from umecache.encoders.base import Json
 from umecache.errors import DataError
 from umecache.training.head import Epoch, Head, HeadSpec
 from umecache.training.initial import load_initial
-from umecache.training.job import NOT_DECIDING, Material, Rate, Result
+from umecache.training.job import NOT_DECIDING, Material, Result
+from umecache.training.rates import Rate
 from umecache.training.runs import versions
 
 _BY_SPEC = frozenset({"method", "methods", "method_args", "seeds", "lr", "lr_grid"})
