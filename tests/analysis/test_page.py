@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from umecache.analysis.example_html import SHUFFLED
 from umecache.analysis.measured_cost import measure, write
 from umecache.analysis.page import write_all
 from umecache.data.dataset import Split
@@ -273,6 +274,15 @@ def test_what_was_measured_beside_the_comparison_is_shown(another: tuple[Path, S
     assert told["device"] in page.words and "Counted, not timed" not in page.words
     assert (folder / "tables" / "growth.csv").read_text().startswith("N,dense ms,dense MB")
     assert "figures/growth.pdf" in (folder / "report.tex").read_text()
+
+
+def test_a_shuffled_comparison_says_that_its_pictures_were_not_seen(another: tuple[Path, Split]) -> None:
+    folder, _ = another
+    document = json.loads((folder / "compare.json").read_text())
+    document["asked"]["shuffle_images"] = True
+    (folder / "compare.json").write_text(json.dumps(document))
+    write_all(folder, rounds=100, figure_files=False)
+    assert SHUFFLED in Page((folder / "report.html").read_text()).words
 
 
 def test_commands_in_sentences_are_code(written: tuple[Path, dict[str, Any]]) -> None:

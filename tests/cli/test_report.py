@@ -43,6 +43,22 @@ def test_a_comparison_has_its_report_and_can_have_another(
     assert asked["width"] == 8
     assert run(["report", str(out), "--rounds", "100", "--tokens", "0"]) == 0  # not measured again
     assert json.loads((out / "compare.json").read_text())["measured_cost"] == found
+    assert json.loads((out / "compare.json").read_text())["statistics"]["baseline"] == "text-only"  # as it was chosen
+
+
+def test_the_negative_control_stands_beside_the_rows(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plain, shuffled = str(tmp_path / "plain"), str(tmp_path / "shuffled")
+    made = ["compare", *tiny, *QUICK, "--methods", "text-only,concat"]
+    assert run([*made, "--out", plain]) == run([*made, "--shuffle-images", "--out", shuffled]) == 0
+    capsys.readouterr()
+    assert run(["report", plain, "--control", shuffled, "--rounds", "100", "--tokens", "0", "--json"]) == 0
+    text_only, concat = json.loads(capsys.readouterr().out)["control"]["rows"]
+    assert (text_only["loss"], text_only["p"]) == (0.0, 1.0)  # it sees no image: both heads are one
+    assert concat["row"] == "concat"
+    assert run(["report", shuffled, "--control", plain]) == 2
+    assert "is a negative control itself" in capsys.readouterr().err
 
 
 def test_mistakes_are_told_in_one_line(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

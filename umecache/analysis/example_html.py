@@ -1,27 +1,40 @@
 """The example pictures of a report's page, each with its question and what the rows answered.
 
-example_panels(examples)          # HTML that holds the pictures; all text escaped
+example_panels(examples, example_note(document))          # HTML that holds the pictures; all text escaped
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from umecache.analysis.panel import Example, Prediction
 from umecache.analysis.pictures import jpeg_uri, opened, within
 from umecache.analysis.tables import escape
+from umecache.data.scoring import EXACT
 
 _PIXELS = 320  # of a picture's longest side
 _LISTED = 10  # rows that an example names one by one
-_NOTE = (
-    "Drawn at random from the questions on which rows differ, one per question type as far as there are; first seed. "
-    "Struck through: fewer than two other annotators gave that answer."
+_DRAWN = (
+    "Drawn at random from the questions on which rows differ, one per question type as far as there are; first seed."
 )
+SHUFFLED = "A negative control: no row saw the picture that is shown here; each saw another question's."
 
 
-def example_panels(examples: Sequence[Example]) -> str:
-    """A grid of pictures with their questions, and how they were chosen."""
-    return f'<div class="panels">{"".join(map(_panel, examples))}</div><p class="lead">{escape(_NOTE)}</p>'
+def example_note(document: Mapping[str, Any]) -> str:
+    """How a comparison's examples were chosen, and how they are to be read."""
+    wrong = (
+        "it is not the label" if document["protocol"] == EXACT else "fewer than two other annotators gave that answer"
+    )
+    said = [_DRAWN, f"Struck through: {wrong}."]
+    if (document.get("asked") or {}).get("shuffle_images"):
+        said.append(SHUFFLED)
+    return " ".join(said)
+
+
+def example_panels(examples: Sequence[Example], note: str) -> str:
+    """A grid of pictures with their questions, and a note below."""
+    return f'<div class="panels">{"".join(map(_panel, examples))}</div><p class="lead">{escape(note)}</p>'
 
 
 def _panel(example: Example) -> str:

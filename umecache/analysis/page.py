@@ -24,8 +24,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from umecache.analysis.control import control_findings, control_table, measure_control
 from umecache.analysis.evidence import answers_of, local, read_document, with_statistics
-from umecache.analysis.example_html import example_panels
+from umecache.analysis.example_html import SHUFFLED, example_note, example_panels
 from umecache.analysis.figures import (
     accuracy_figure,
     cost_figure,
@@ -69,6 +70,7 @@ def write_all(
     *,
     data: str | None = None,
     baseline: str | None = None,
+    control: Path | None = None,
     rounds: int = ROUNDS,
     figure_files: bool = True,
     tokens_of: int = SAMPLE,
@@ -79,6 +81,7 @@ def write_all(
         folder: of the comparison.
         data: where its data are; None: where they were.
         baseline: what differences are taken to; None: as in the report before; else the first that is no control.
+        control: folder of the same comparison with images exchanged; None: as in the report before.
         rounds: of the bootstrap.
         figure_files: write `figures/` too; the page has them in any case.
         tokens_of: questions whose tokens are measured (`heterogeneity.py`); 0: none. Where the stores are gone none
@@ -93,7 +96,10 @@ def write_all(
         document["eval_split"], limit=document["asked"].get("limit")
     )
     document = with_statistics(document, folder, split, baseline=baseline, rounds=rounds)
-    document |= {"html": str(folder / "report.html"), "findings": findings(document)}
+    if control is not None:
+        document["control"] = measure_control(document, folder, split, control, rounds=rounds)
+    said = [*findings(document), *control_findings(document)]
+    document |= {"html": str(folder / "report.html"), "findings": said}
     document["provenance"] = provenance(document, folder)
     document["learning"] = [
         {"row": name, "epochs": _history(document, folder, row)}
@@ -114,7 +120,8 @@ def write_all(
     # Before the files: drawing a figure settles its layout a little more each time.
     write_text(folder / "report.html", html(document, tables, figures, examples))
     if figure_files:
-        _save_all(folder / "figures", figures, examples)
+        note = SHUFFLED if document["asked"].get("shuffle_images") else None
+        _save_all(folder / "figures", figures, examples, note)
     write_text(folder / "report.md", markdown(document, tables))
     write_text(folder / "report.tex", latex(document, tables, _named_files(figures, tables, document, examples)))
     write_text(folder / "compare.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -137,7 +144,7 @@ def html(
         parts += [_drawn(figures[name], name, captions[name]) for name in _beside(table, tables) if name in figures]
         parts.append(table.html())
         if table.key == "agreement" and examples:
-            parts.append('<h2 id="examples">Examples</h2>' + example_panels(examples))
+            parts.append('<h2 id="examples">Examples</h2>' + example_panels(examples, example_note(document)))
     parts.append("<h2>Read before you quote</h2><ul>")
     parts += [f"<li>{prose(line)}</li>" for line in cautions(document)]
     parts.append(f"</ul><h2>Again</h2><pre>{escape(document['command'])}</pre>")
@@ -246,18 +253,20 @@ def _figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def _save_all(folder: Path, figures: Mapping[str, Figure], examples: Sequence[Example]) -> None:
+def _save_all(folder: Path, figures: Mapping[str, Figure], examples: Sequence[Example], note: str | None) -> None:
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
         save(figure, folder, name)
     if examples:
-        example_panel(examples, folder / "examples.png")
+        example_panel(examples, folder / "examples.png", note=note)
 
 
 def _tables(document: Mapping[str, Any]) -> list[Table]:
     tables = [*sections(document), *sources(document)]
     if (grown := growth_table(document)) is not None:
         tables.insert([table.key for table in tables].index("cost") + 1, grown)
+    if (exchanged := control_table(document)) is not None:
+        tables.insert([table.key for table in tables].index("cost"), exchanged)
     return tables
 
 

@@ -36,7 +36,7 @@ from umecache.analysis.lettering import (
 from umecache.analysis.pictures import opened, within
 from umecache.data.dataset import Question, Split
 from umecache.data.files import write_bytes
-from umecache.data.scoring import score_question
+from umecache.data.scoring import score_answer
 
 RIGHT_SCORE = 0.5
 COLUMNS = 4
@@ -110,7 +110,7 @@ def _example(split: Split, question: Question, predictions: Mapping[str, Mapping
     told = []
     for method, answers in predictions.items():
         answer = answers[question.id]
-        told.append(Prediction(method, answer, score_question(answer, annotation.answers) >= RIGHT_SCORE))
+        told.append(Prediction(method, answer, score_answer(answer, annotation) >= RIGHT_SCORE))
     return Example(split.image_path(question.image_id), question.text, annotation.answer, tuple(told))
 
 

@@ -27,6 +27,13 @@ def report(
             autocompletion=completing.method,
         ),
     ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="The same comparison with --shuffle-images, to show beside it. Default: as in the last report.",
+            autocompletion=completing.run,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Where its data are now. Default: where they were.", autocompletion=completing.data),
@@ -52,7 +59,14 @@ def report(
     folder = find_run(comparison)
     if measure_cost:
         _measure(folder)
-    document = write_all(folder, data=data, baseline=baseline, rounds=rounds, tokens_of=tokens)
+    document = write_all(
+        folder,
+        data=data,
+        baseline=baseline,
+        control=None if control is None else find_run(control),
+        rounds=rounds,
+        tokens_of=tokens,
+    )
     emit(document, json=json, words=lambda: say_report(document))
 
 
