@@ -129,8 +129,10 @@ def test_several_rates_are_rows_of_one_run(tiny: list[str], capsys: pytest.Captu
     assert "lr-0.001, lr-0.01" in capsys.readouterr().err
 
 
-def test_a_method_of_ones_own(tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Trained from a file, saved, and loaded again from there."""
+def test_a_method_of_ones_own(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained from a file, saved, and loaded again from anywhere."""
     (tmp_path / "mine.py").write_text(
         "from umecache.fusion.concat import Concat\n"
         "class Mine(Concat):\n"
@@ -140,7 +142,10 @@ def test_a_method_of_ones_own(tiny: list[str], capsys: pytest.CaptureFixture[str
         "    def forward(self, features):\n"
         "        return self.times * super().forward(features)\n"
     )
-    said = ["--method", f"{tmp_path / 'mine.py'}:Mine", "--method-arg", "times=2.0", "--out", str(tmp_path / "run")]
+    monkeypatch.chdir(tmp_path)
+    said = ["--method", "./mine.py:Mine", "--method-arg", "times=2.0", "--out", str(tmp_path / "run")]
     assert fuse(*tiny, *QUICK, *said, "--json") == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     fusion = load_run(json.loads(capsys.readouterr().out)["run"]).model.fusion
     assert (type(fusion).__name__, fusion.times) == ("Mine", 2.0)

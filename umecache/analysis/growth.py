@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from umecache.analysis.figures import GRID, canvas, line_style
+from umecache.analysis.figures import GRID, PAPER, canvas, line_style
 from umecache.analysis.measured_cost import NAMES
 from umecache.analysis.plot import FAINT, INK
 from umecache.analysis.tables import Cell, Column, Table
@@ -164,5 +164,5 @@ def _dress(axes: Axes, here: int | None) -> None:
         axes.axvline(here, color=FAINT, linestyle=(0, (1, 2)), linewidth=1.2, zorder=0)
         axes.annotate(
             f"here: N = {here:,}", (here, 0), xycoords=("data", "axes fraction"), xytext=(3, 4),
-            textcoords="offset points", fontsize=8, color=FAINT,
+            textcoords="offset points", fontsize=8, color=FAINT, bbox={"fc": PAPER, "ec": "none", "pad": 1},
         )  # fmt: skip

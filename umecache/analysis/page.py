@@ -211,7 +211,7 @@ def latex(
         for file, caption in figures.get(table.key, ()):
             parts += [
                 r"\begin{figure}[htbp]", r"\centering", rf"\includegraphics[width=\linewidth]{{figures/{file}}}",
-                rf"\caption{{{latex_escape(caption)}}}", r"\end{figure}", "",
+                rf"\caption{{{latex_prose(caption)}}}", r"\end{figure}", "",
             ]  # fmt: skip
     parts += [r"\clearpage", r"\section*{Read before you quote}", *latex_items(cautions(document))]
     parts += [r"\section*{Again}", latex_command(document["command"]), ""]

@@ -81,6 +81,11 @@ def offered_methods() -> dict[str, EntryPoint]:
     return plugins.offered(ENTRY_POINTS)
 
 
+def file_of(name: str) -> Path | None:
+    """The file of a method that is named as "FILE.py:Class", wherever one stands later; None of all others."""
+    return Path(name.rpartition(":")[0]).expanduser().absolute() if ".py:" in name else None
+
+
 def _from_file(name: str) -> type[Fusion]:
     path, _, attribute = name.rpartition(":")
     file = Path(path).expanduser()

@@ -17,6 +17,7 @@ from typing import Any
 from umecache.data.results import write_results
 from umecache.data.scoring import Scores
 from umecache.encoders.base import Json
+from umecache.fusion.registry import file_of
 from umecache.sharing.urls import public_facts
 from umecache.training.config import FuseConfig
 from umecache.training.folders import NewFolder
@@ -155,6 +156,7 @@ def _asked(result: Result, material: Material) -> dict[str, Any]:
         "model": {
             "method": result.head.spec.method,
             "method_args": dict(result.head.spec.method_args),
+            "file": None if (file := file_of(result.head.spec.method)) is None else str(file),
             "dims": {source.name: source.dim for source in material.sources},
             "width": config.width,
             "dropout": config.dropout,

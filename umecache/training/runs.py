@@ -131,7 +131,7 @@ def load_run(path: str | Path, *, seed: int | None = None, device: torch.device 
     try:
         asked, vocab = facts["model"], AnswerVocab.from_json(facts["vocabulary"])
         model = build_model(
-            asked["method"],
+            _method(asked),
             dims=asked["dims"],
             classes=len(vocab.answers),
             width=asked["width"],
@@ -175,6 +175,12 @@ def versions() -> dict[str, Json]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def _method(asked: Mapping[str, Any]) -> str:
+    """The method by name; one of the user's own where its file was, for the run may be loaded from another folder."""
+    name, file = str(asked["method"]), asked.get("file")
+    return f"{file}:{name.rpartition(':')[2]}" if file and Path(file).is_file() else name
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
