@@ -109,13 +109,15 @@ def material_of(config: CompareConfig, device: torch.device) -> Material:
     return Material(questions, sources, config, device)
 
 
-def from_store(material: Material, specs: list[HeadSpec]) -> tuple[list[Head], float]:
+def from_store(
+    material: Material, specs: list[HeadSpec], clock: Callable[[], float] = time.perf_counter
+) -> tuple[list[Head], float]:
     """Heads after the epochs, and seconds with everything: reading, training."""
     index = material.questions.trained_on
     heads = material.heads(specs, index)
-    started = time.perf_counter()
+    started = clock()
     train(heads, material.train_reader, material.questions.targets, index, config=material.config)
-    return heads, time.perf_counter() - started
+    return heads, clock() - started
 
 
 def encoded_batches(material: Material) -> Iterator[tuple[np.ndarray, SharedFeatures]]:
@@ -181,11 +183,13 @@ def epoch(config: CompareConfig, device: torch.device) -> dict[str, Any]:
     return figures
 
 
-def heads(config: CompareConfig, device: torch.device, seeds: int, *, cold: bool) -> dict[str, Any]:
+def heads(
+    config: CompareConfig, device: torch.device, seeds: int, *, cold: bool, clock: Callable[[], float]
+) -> dict[str, Any]:
     """One pass against single runs."""
     specs = [HeadSpec(method=m, seed=seed, lr=1e-3) for m in config.methods for seed in range(seeds)]
-    together = one_pass(config, specs, device, cold=cold)
-    alone = [one_pass(config, [spec], device, cold=cold) for spec in specs]
+    together = one_pass(config, specs, device, cold=cold, clock=clock)
+    alone = [one_pass(config, [spec], device, cold=cold, clock=clock) for spec in specs]
     single_seconds = sum(run["seconds"] for run in alone)
     figures = {
         "heads": len(specs),
@@ -206,13 +210,15 @@ def heads(config: CompareConfig, device: torch.device, seeds: int, *, cold: bool
     return figures
 
 
-def one_pass(config: CompareConfig, specs: list[HeadSpec], device: torch.device, *, cold: bool) -> dict[str, Any]:
+def one_pass(
+    config: CompareConfig, specs: list[HeadSpec], device: torch.device, *, cold: bool, clock: Callable[[], float]
+) -> dict[str, Any]:
     """Train with readers of its own, which go with it: a page that is still mapped can't be dropped."""
     if cold:
         for store in (*config.text, *config.image):
             drop_cache(Path(store))
     material = material_of(config, device)
-    trained, seconds = from_store(material, specs)
+    trained, seconds = from_store(material, specs, clock)
     reader = material.train_reader
     return {
         "seconds": seconds,
@@ -274,19 +280,22 @@ def main() -> None:
     parser.add_argument("--residency", default="auto")
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--cold", action="store_true", help="heads: drop the page cache before every run")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="core: cpu, where others work too")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="heads, core: cpu, where others work too"
+    )
     parser.add_argument("--tiny", action="store_true", help="the built-in sample's encoders")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = torch.device(args.device if args.device == "cpu" else f"cuda:{args.device}")
     with tempfile.TemporaryDirectory() as name:
         config = prepare(Path(name), args)
+        clock = time.process_time if args.clock == "cpu" else time.perf_counter
         if args.what == "epoch":
             figures = epoch(config, device)
         elif args.what == "heads":
-            figures = heads(config, device, args.seeds, cold=args.cold)
+            figures = heads(config, device, args.seeds, cold=args.cold, clock=clock)
         else:
-            figures = core(config, device, time.process_time if args.clock == "cpu" else time.perf_counter)
+            figures = core(config, device, clock)
     if args.json is not None:
         facts = {
             "machine": platform.machine(),

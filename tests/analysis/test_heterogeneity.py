@@ -191,4 +191,4 @@ def test_what_is_gone_is_said(sample_run: SimpleNamespace, tmp_path: Path) -> No
     document, _ = comparison(sample_run)
     split = open_dataset(sample_run.data).split("val")
     found = measure_rows(document, tmp_path, split)
-    assert found is not None and "not a run folder" in found["unavailable"]
+    assert found is not None and "no run" in found["unavailable"]

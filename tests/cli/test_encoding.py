@@ -44,7 +44,7 @@ def test_the_encoders_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[settings]\nepochs = 3\n")
     with pytest.raises(UsageError, match="names no encoders"):
         config_of(None, recipe=str(tmp_path / "mine.toml"))
-    with pytest.raises(UsageError, match="No encoder is named"):
+    with pytest.raises(UsageError, match="Neither --model nor --recipe"):
         config_of(None)
 
 

@@ -131,7 +131,7 @@ class Laptop:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures: drawing them takes ten times as long as all the rest, and tests/analysis does it."""
     monkeypatch.setattr("umecache.analysis.page._figures", lambda document: {})
-    monkeypatch.setattr("umecache.analysis.page._save_all", lambda folder, figures, examples: None)
+    monkeypatch.setattr("umecache.analysis.page._save_all", lambda *arguments: None)
     monkeypatch.setattr("umecache.analysis.explain.heat_panel", lambda *arguments, **named: None)
     monkeypatch.setattr("umecache.analysis.figures.save", lambda figure, folder, name: None)
 

@@ -38,7 +38,7 @@ NOT_RUN = {
     "umecache extract --model timm:convnext_tiny.fb_in1k": NETWORK,
     "umecache extract --model vgg16 --weights vgg16-397923af.pth": NETWORK,
     "umecache extract --model ./modern.py:ENTRY": NETWORK,
-    "umecache extract --model lstm --model vgg16 --image-size 384": HOURS,
+    "umecache extract --recipe thesis-a": HOURS,
     "umecache compare --recipe thesis-a": HOURS,
     "umecache compare --recipe thesis-a --lr auto": HOURS,
     # tests/cli/test_sharing_page.py: from a server on this machine.

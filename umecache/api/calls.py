@@ -51,12 +51,15 @@ from umecache.training.splits import answer_split
 
 @with_settings(ExtractSettings, ExtractConfig, EncoderOptions)
 def extract(
-    model: str | Sequence[str], *, reporter: Reporter | None = None, **settings: Unpack[ExtractSettings]
+    model: str | Sequence[str] | None = None,
+    *,
+    reporter: Reporter | None = None,
+    **settings: Unpack[ExtractSettings],
 ) -> list[StoreSummary]:
     """Stage one: run frozen encoders once and store their hidden states.
 
     Args:
-        model: one encoder or several, as `umecache extract --model` names them.
+        model: one encoder or several, as `umecache extract --model` names them; None: those of `recipe`.
         settings: see `ExtractSettings`; data=None is VQA v2, split=None train and val.
 
     Returns:

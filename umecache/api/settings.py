@@ -21,7 +21,7 @@ from umecache.encoders.base import EncoderOptions, Json
 from umecache.errors import UsageError
 from umecache.extraction.config import ExtractConfig, ModelRequest
 from umecache.training.config import CompareConfig, FuseConfig, parse_seeds
-from umecache.training.recipe import compare_config, fuse_config
+from umecache.training.recipe import compare_config, fuse_config, load_recipe
 from umecache.training.refs import StoreRef, store_ref
 
 File = str | PathLike[str]
@@ -32,6 +32,7 @@ _OF_ENCODERS = ("weights", "layers", "model_args", "image_size", "mean", "std", 
 class ExtractSettings(TypedDict, total=False):
     """The options of `umecache extract` (and `plan`) but `--model`."""
 
+    recipe: str | None  # whose encoders are run, at its image size, where nothing else is said
     data: File | None
     split: str | Sequence[str] | None  # default: train and val
     store: File | None  # the folder for the stores of one model
@@ -126,14 +127,26 @@ class CompareSettings(TrainSettings, total=False):
     update: bool | None
 
 
-def extract_config(model: str | Sequence[str], **settings: Unpack[ExtractSettings]) -> ExtractConfig:
+def extract_config(model: str | Sequence[str] | None = None, **settings: Unpack[ExtractSettings]) -> ExtractConfig:
     """The configuration of stage one.
 
     Raises:
-        UsageError: an option that there is not, or a value that it can't take.
+        UsageError: no encoder, an option that there is not, or a value that it can't take.
     """
     said = _said(settings, ExtractSettings, "extract")
-    models = (model,) if isinstance(model, str) else tuple(model)
+    models = (model,) if isinstance(model, str) else tuple(model or ())
+    if (ref := said.pop("recipe", None)) is not None:
+        recipe = load_recipe(ref)
+        models = models or recipe.models
+        if recipe.image_size is not None:
+            said.setdefault("image_size", recipe.image_size)
+        if not models:
+            raise UsageError(f"The recipe {ref!r} names no encoders.", next="--model NAME; umecache models lists them")
+    if not models:
+        raise UsageError(
+            "Neither --model nor --recipe says which encoders.",
+            next="--model NAME (umecache models lists them); umecache extract --help",
+        )
     requests = _requests(models, {name: said.pop(name) for name in _OF_ENCODERS if name in said})
     for name, field in (("split", "splits"), ("devices", "device")):
         if name in said:

@@ -16,7 +16,6 @@ from umecache.errors import UsageError
 
 if TYPE_CHECKING:
     from umecache.extraction.config import ExtractConfig
-    from umecache.training.recipe import Recipe as StageTwo
 
 Model = Annotated[
     list[str] | None,
@@ -85,16 +84,12 @@ def config_of(
         UsageError: an option that can't be read.
     """
     from umecache.api.settings import extract_config
+    from umecache.training.recipe import load_recipe
 
-    models = list(models or ())
-    if recipe:
-        found = _stage_one(recipe)
-        models = models or list(found.models)
-        said["image_size"] = said.get("image_size") or found.image_size
-    if not models:
-        raise UsageError("No encoder is named.", next="--model NAME (`umecache models` lists them), or --recipe NAME")
+    models = list(models or ()) or list(load_recipe(recipe).models if recipe else ())
     return extract_config(
         models,
+        recipe=recipe,
         weights=per_model(weights, models, flag="--weights"),
         model_args=_arguments(models, model_arg),
         split=names(split, flag="--split"),
@@ -103,15 +98,6 @@ def config_of(
         batch_size=batch_size_of(batch_size),
         **said,
     )
-
-
-def _stage_one(ref: str) -> StageTwo:
-    from umecache.training.recipe import load_recipe
-
-    found = load_recipe(ref)
-    if not found.models:
-        raise UsageError(f"The recipe {ref!r} names no encoders.", next="--model NAME; `umecache models` lists them")
-    return found
 
 
 def batch_size_of(text: str) -> int | None:

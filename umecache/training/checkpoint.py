@@ -68,6 +68,11 @@ class Checkpoints:
         always = self.always or self.processes > 1
         return Keeper(self.folder / f"{name}{part}{SUFFIX}", self.seconds, always=always)
 
+    def drop(self) -> None:
+        """Keep nothing of any pass."""
+        for file in self.folder.glob(f"*{SUFFIX}") if self.folder is not None else ():
+            file.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
         """Inside, the other processes see that this one lives."""

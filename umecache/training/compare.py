@@ -105,6 +105,7 @@ def compare(config: CompareConfig, reporter: Reporter | None = None) -> Comparis
             if not where.is_main:
                 return Comparison(folder.path, {})
             if not rows:
+                checkpoints.drop()  # going on from there would end here again
                 raise failed[0].failure
             for row in rows:
                 row["source"] = _figure(recipe, row)
