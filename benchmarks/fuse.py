@@ -302,7 +302,7 @@ def main() -> None:
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "asked": {key: str(value) for key, value in vars(args).items()},
+            "asked": {key: Path(str(value)).name for key, value in vars(args).items() if key != "json"},
         }
         args.json.write_text(json.dumps({"facts": facts, args.what: figures}, indent=2) + "\n")
 
