@@ -110,8 +110,8 @@ def play(typed: list[str], environment: Mapping[str, str]) -> dict[int, list[lis
         AssertionError: bash stopped at a line: an unknown program, an unset variable.
     """
     functions = "".join(
-        f'{name}() {{ printf \'%s\\x1f\' "$LINE" {name} "$@" >> "$CALLS"; printf \'\\x1e\' >> "$CALLS"; '
-        f"{_ANSWERS.get(name, ':')}; }}\n"
+        # One printf for one call: both ends of a pipe call at once, and parts of two calls would mix.
+        f'{name}() {{ printf \'%s\\x1f\' "$LINE" {name} "$@" $\'\\x1e\' >> "$CALLS"; {_ANSWERS.get(name, ":")}; }}\n'
         for name in PROGRAMS
     )
     script = "\n".join(f"LINE={number}\n{line}" for number, line in enumerate(typed))
@@ -126,7 +126,7 @@ def play(typed: list[str], environment: Mapping[str, str]) -> dict[int, list[lis
         assert done.returncode == 0, f"{done.stderr}\nin:\n{script}"
         said = calls.read().decode()
     found: dict[int, list[list[str]]] = {}
-    for call in said.split("\x1e")[:-1]:
+    for call in said.split("\x1e\x1f")[:-1]:
         number, *words = call.split("\x1f")[:-1]
         found.setdefault(int(number), []).append(words)
     return found
